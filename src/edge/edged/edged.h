@@ -1,0 +1,21 @@
+/* Edged: runs the node's pods over CRI, and keeps the Node object and its lease (resource-sync.md 7).
+ *
+ * One loop thread; blocking work goes to the pool. It listens on the bus as "edged", and asks "metamanager" for
+ * whatever is stored or in the cloud (metamanager.h says how). */
+#pragma once
+
+#include "edge/bus.h"
+#include "edge/edge_config.h"
+#include "net/pool.h"
+
+struct edged;
+
+/* config and bus outlive it. A runtime that does not answer yet is not an error: it is tried again, and the node says
+ * NotReady until then. */
+struct edged *edged_new(struct loop *l, struct pool *p, struct bus *b, const struct edge_config *c,
+                        struct error *err) MUST_CHECK;
+/* Reads the stored pods and begins to run them, connected or not. */
+int edged_start(struct edged *e, struct error *err) MUST_CHECK;
+/* Stops supervising: containers go on running. */
+void edged_stop(struct edged *e);
+void edged_free(struct edged *e);
