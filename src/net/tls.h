@@ -80,7 +80,8 @@ int x509_sign_key(const struct x509_sign *s, struct bytes key_pem, const struct 
                   struct buf *cert_pem, struct error *err) MUST_CHECK;
 /* Does the certificate carry all these SANs? */
 bool x509_has_sans(struct bytes cert_pem, const char *const *sans);
-/* Chain to one of the CAs, within its dates, with the extended key usage clientAuth. */
+/* Chain to one of the CAs, within its dates, and good for clientAuth (a certificate that names extended key usages must
+ * name that one: the same rule as in the handshake). ERR_EXPIRED, or ERR_DENIED. */
 int x509_verify_client(struct bytes cert_pem_or_der, struct bytes ca_pem, struct error *err) MUST_CHECK;
 
 int sha256(struct bytes in, unsigned char out[32]);
