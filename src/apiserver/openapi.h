@@ -1,0 +1,12 @@
+/* OpenAPI documents: the empty v2 one that old kubectls accept, and v3 documents generated from the kinds' schemas
+ * (embedded-api.md 2.5, 2.6). */
+#pragma once
+
+#include "apiserver/kinds.h"
+
+#define OPENAPI_V2_CONTENT_TYPE "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+struct bytes openapi_v2(void); /* static */
+
+/* Path without query: /openapi/v3, /openapi/v3/api/v1, /openapi/v3/apis/<group>/<version>. JSON. ERR_NOT_FOUND
+ * otherwise. */
+int openapi_v3(const struct kinds *ks, struct bytes path, struct buf *out, struct error *err) MUST_CHECK;
