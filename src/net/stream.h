@@ -1,4 +1,4 @@
-/* Byte streams: TCP or unix socket, plain or TLS, on libevent bufferevents; and listeners.
+/* Byte streams: TCP or unix socket, plain or TLS, on libevent's events; and listeners.
  *
  * A stream belongs to one loop. It is freed by its owner only, with stream_free, at any moment, also inside its
  * callbacks. After `closed` was called nothing more is called; the owner still frees. */
@@ -17,8 +17,8 @@ struct stream_handlers {
     /* Bytes arrived. Returns how many were consumed; the rest is shown again, in front of the next. With the rest at
      * stream_options.max_pending or more, reading pauses until stream_resume. */
     size_t (*data)(void *arg, struct bytes in);
-    /* What was queued for writing has fallen below the low-water mark after having been above the high one, or is
-     * empty. NULL is fine. */
+    /* What was queued for writing has fallen below the low-water mark (a quarter) after having been above the high one,
+     * or is empty. NULL is fine. */
     void (*drained)(void *arg);
     /* The peer closed (why->code == ERR_NONE), or the stream failed. */
     void (*closed)(void *arg, const struct error *why);
@@ -63,6 +63,7 @@ struct loop *stream_loop(const struct stream *s);
 const char *stream_peer_addr(const struct stream *s);
 /* The peer's certificate, PEM, into out: ERR_NOT_FOUND if it sent none. *verified: it chained to our CA. */
 int stream_peer_cert(const struct stream *s, struct buf *out, bool *verified, struct error *err) MUST_CHECK;
+bool stream_peer_verified(const struct stream *s); /* it sent a certificate, and that chained to our CA */
 int stream_peer_subject(const struct stream *s, struct x509_subject *out, bool *verified, struct error *err) MUST_CHECK;
 
 /* ---- listeners ---- */
