@@ -59,6 +59,7 @@ int percent_decode(struct bytes in, bool plus_is_space, struct buf *out) MUST_CH
 int percent_encode(struct bytes in, struct buf *out);                                /* all but A-Z a-z 0-9 - . _ ~ */
 
 bool utf8_valid(struct bytes s);
+size_t utf8_length(struct bytes s); /* bytes of the well-formed character at the start; 0 if there is none */
 
 /* Names as Kubernetes defines them (embedded-api.md 1.14). */
 bool dns_label_valid(struct bytes s);      /* 1..63 of [a-z0-9-], alphanumeric at both ends */
