@@ -1,8 +1,12 @@
 /* List + watch of one collection, kept in a cache; told to a handler as it changes. On the loop thread.
  *
- * LIST by pages of 500, WATCH with bookmarks from there, 410 means relist (the difference to the cache is told as
- * events), clean ends reconnect at once, failures back off with jitter (embedded-api.md 0.1). RVs are compared for
- * equality only. */
+ * Free it before its kube_client. It may be freed in its own callbacks.
+ *
+ * LIST by pages of 500 (fewer where a page would be too large), WATCH with bookmarks from there, 410 means relist (the
+ * difference to the cache is told as events), clean ends reconnect at once, failures back off with jitter
+ * (embedded-api.md 0.1). RVs are compared for equality only. A connection on which nothing comes for idle_timeout_ms is
+ * given up: bookmarks come about once a minute.
+ */
 #pragma once
 
 #include "base/json.h"
@@ -19,10 +23,13 @@ struct reflector_options {
     /* Keep objects in the cache? false: only name, namespace, uid, resourceVersion are kept (told objects are whole):
      * for collections that would be too large. */
     bool keep_objects;
-    /* Cuts an object down to what is kept; may be NULL. Returns a new document (old one is freed by the reflector). */
+    int idle_timeout_ms; /* 0: 150 s */
+    /* Cuts an object down to what is kept; may be NULL. Returns a new document, which the reflector owns. Name,
+     * namespace, uid and resourceVersion must stay. */
     yyjson_doc *(*trim)(void *arg, yyjson_val *object);
-    /* old is NULL for ADDED (and where nothing is kept); for DELETED object is the last known one (identity only, if
-     * not kept). */
+    /* object is whole, with apiVersion and kind; old is what was kept, NULL for ADDED (and where nothing is kept). The
+     * cache shows the new state already. For DELETED, object is the last known one: what was kept, if the deletion
+     * was learned from a list. */
     void (*event)(void *arg, enum reflector_event ev, yyjson_val *object, yyjson_val *old);
     /* The first list is complete (called again after each relist). */
     void (*synced)(void *arg);

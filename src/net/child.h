@@ -1,4 +1,5 @@
-/* Child processes: argv only, never a shell; watched by pidfd. */
+/* Child processes: argv only, never a shell; watched by pidfd. A child is in a process group of its own, reads
+ * /dev/null, and inherits no descriptor of ours but its output. */
 #pragma once
 
 #include "base/bytes.h"
@@ -17,6 +18,7 @@ struct child_options {
     void *arg;
     bool die_with_parent; /* PR_SET_PDEATHSIG SIGTERM */
 };
+/* ERR_NOT_FOUND, ERR_IO, ... when the program cannot be executed. Blocks until it is (or is not). */
 struct child *child_start(struct loop *l, const struct child_options *o, struct error *err) MUST_CHECK;
 pid_t child_pid(const struct child *c);
 /* SIGTERM, and SIGKILL after grace_ms; exited is called when it is gone. */

@@ -224,6 +224,18 @@ static bool never_sent(const struct http_call *call, CURLcode code) {
     return sent == 0;
 }
 
+/* What went wrong, in words that stay the same while it does: curl's own tell how many milliseconds passed. */
+static void describe(const struct http_call *call, CURLcode code, struct error *err) {
+    long os_errno = 0;
+    curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os_errno);
+    if (code == CURLE_COULDNT_CONNECT && os_errno)
+        error_set(err, code_of_curl(code), "cannot connect: %s", strerror((int)os_errno));
+    else if (code == CURLE_OPERATION_TIMEDOUT)
+        error_set(err, code_of_curl(code), "no %s in time", never_sent(call, code) ? "connection" : "answer");
+    else
+        error_set(err, code_of_curl(code), "%s", str_or(call->curl_error, curl_easy_strerror(code)));
+}
+
 static int retry_after(const struct http_call *call) {
     struct curl_header *h;
     int64_t seconds;
@@ -244,7 +256,7 @@ static void finish_call(struct http_call *call, CURLcode code) {
         r.error = call->own_error;
     } else if (code != CURLE_OK) {
         r.not_sent = never_sent(call, code);
-        error_set(&r.error, code_of_curl(code), "%s", str_or(call->curl_error, curl_easy_strerror(code)));
+        describe(call, code, &r.error);
     } else {
         r.status = status_of(call);
         curl_easy_getinfo(call->easy, CURLINFO_CONTENT_TYPE, &content_type);
@@ -252,8 +264,8 @@ static void finish_call(struct http_call *call, CURLcode code) {
         r.retry_after_s = retry_after(call);
         r.body = buf_bytes(&call->answer);
     }
-    if (r.error.code)
-        error_wrap(&r.error, "%s", call->url);
+    if (r.error.code) /* without the query: it may hold what is nobody's business */
+        error_wrap(&r.error, "%.*s", (int)strcspn(call->url, "?"), call->url);
     if (!call->cancelled && call->done)
         call->done(call->arg, &r);
 }
