@@ -57,7 +57,6 @@ struct edged_config {
     bool seccomp_default;
     int64_t shutdown_grace_ms, shutdown_grace_critical_ms;
     char *runtime_endpoint, *image_endpoint; /* "unix:///run/containerd/containerd.sock" */
-    struct strlist feature_gates;
 };
 
 struct edgehub_config {
@@ -79,8 +78,9 @@ struct metamanager_config {
 };
 
 struct edge_config {
-    char *path;       /* the file it came from */
-    char *database;   /* database.dataSource */
+    char *path;                   /* the file it came from */
+    char *database;               /* database.dataSource */
+    struct strlist feature_gates; /* known, none has an effect yet */
     char *token_file; /* where the token was found if not in the file itself: bootstrap-edgecore.conf; else NULL */
     struct edgehub_config hub;
     struct edged_config edged;
@@ -93,6 +93,8 @@ struct edge_config {
 /* Defaults, then the file, then what comes from the host (node name), the bootstrap file and the checks between keys.
  * Messages name file, line and key. */
 int edge_config_load(struct edge_config *c, const char *path, struct error *err) MUST_CHECK;
+/* The same with another bootstrap file: for tests. */
+int edge_config_load_from(struct edge_config *c, const char *path, const char *bootstrap, struct error *err) MUST_CHECK;
 /* Defaults only, as --defaultconfig and --minconfig print them. */
 int edge_config_defaults(struct edge_config *c, struct error *err) MUST_CHECK;
 int edge_config_print(const struct edge_config *c, bool minimal, struct buf *out) MUST_CHECK;

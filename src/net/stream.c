@@ -568,6 +568,10 @@ struct loop *stream_loop(const struct stream *s) {
     return s->loop;
 }
 
+bool stream_dialing(const struct stream *s) {
+    return s->state == STREAM_DIALING;
+}
+
 const char *stream_peer_addr(const struct stream *s) {
     return s->peer ? s->peer : "unix";
 }

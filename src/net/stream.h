@@ -59,6 +59,8 @@ void stream_set_timeouts(struct stream *s, int read_ms, int write_ms);
 void stream_set_tcp_timeouts(struct stream *s, int user_timeout_ms, int keepalive_s);
 
 struct loop *stream_loop(const struct stream *s);
+/* Is the peer's address still to be found or to answer (before TLS)? */
+bool stream_dialing(const struct stream *s);
 /* "10.0.0.7:41234" or "unix": for logs. */
 const char *stream_peer_addr(const struct stream *s);
 /* The peer's certificate, PEM, into out: ERR_NOT_FOUND if it sent none. *verified: it chained to our CA. */

@@ -13,7 +13,6 @@
  *              connected, else from the database
  *   query      <ns>/serviceaccounttoken/<sa>      TokenRequest       TokenRequest with status; a stored one while it is
  *                                                                    younger than 24 h and has 20 % of its life left
- *   query      k8s/ca.crt                         -                  PEM text
  *   insert     <ns>/pod/<n>, null/node/<n>, ...   object             {"Object":...,"Err":...}
  *   update     <ns>/lease/<n>                     Lease              {"Object":...,"Err":...}
  *   update     null/node/<n>                      Node               "OK"
@@ -24,7 +23,7 @@
  *   delete     <ns>/serviceaccounttoken/<poduid>  -                  "OK": the pod's stored tokens are gone
  *
  * Answers are `response` messages. While the cloud cannot be reached, what needs it fails with ERR_UNAVAILABLE; when it
- * is silent, with ERR_TIMEOUT. Object always carries kind and apiVersion.
+ * is silent, with ERR_TIMEOUT. Objects in answers always carry kind and apiVersion.
  *
  * What edged gets on the bus, after it was committed, in the order of commits, with the object as content:
  *   insert/update  <ns>/pod/<n>  <ns>/configmap/<n>  <ns>/secret/<n>  (and other types: ignore what you do not know)
