@@ -43,6 +43,7 @@ struct message {
     int64_t timestamp; /* ms since the epoch */
     const char *resource_version;
     bool sync;
+    const char *type, *destination; /* of no use to us: kept so that what came in goes out as it was */
     const char *source, *group, *operation, *resource;
     yyjson_val *content; /* never NULL: a JSON null where absent. Borrowed from the message */
     yyjson_doc *doc;     /* what the above lives in; owned */
@@ -53,23 +54,26 @@ struct message {
 int message_decode(struct bytes text, struct message **out, struct error *err) MUST_CHECK;
 void message_free(struct message *m);
 DEFINE_CLEANUP(struct message, message_free)
-/* The JSON text with its newline, appended to out. */
+/* The JSON text with its newline, appended to out, byte for byte as Go writes it (its escapes of < > & U+2028 U+2029
+ * included). -1 when out's maximum would be passed: then nothing was added. */
 int message_encode(const struct message *m, struct buf *out);
 
 /* What a new message is made of; all strings are copied, NULL counts as "". Missing id: a new UUID. Missing timestamp:
- * now. Content: the first that is set of content_text (raw JSON text, must be valid), content_string (becomes a JSON
- * string), content (copied); else null. */
+ * now. Content: the first that is set of content_text (raw JSON text; if it isn't valid JSON, that is logged and the
+ * content is null), content_string (becomes a JSON string), content, content_mut (copied); else null. */
 struct message_fields {
     const char *id, *parent_id, *resource_version;
     const char *source, *group, *operation, *resource;
     int64_t timestamp;
+    bool sync;
     struct bytes content_text;
     const char *content_string;
     yyjson_val *content;
     yyjson_mut_val *content_mut;
 };
 struct message *message_new(const struct message_fields *f);
-/* A response to m (2.3): new id, parent = m->id, resource of m; source and group as given. */
+/* A response to m (2.3): new id, parent = m->id, resource of m, operation `response`; source and group as given, those
+ * of m where NULL. Of content its content members and resource_version count; NULL: a null content. */
 struct message *message_response(const struct message *m, const char *source, const char *group,
                                  const struct message_fields *content);
 struct message *message_copy(const struct message *m);
@@ -79,5 +83,6 @@ char *message_content_text(const struct message *m, size_t *len);
 /* If the content is an object, itself; if it is a string that holds JSON, parsed into *doc (owned by the caller). NULL
  * otherwise. */
 yyjson_val *message_content_object(const struct message *m, yyjson_doc **doc);
-/* content is {"ErrStatus":{...}} or {"Object":...,"Err":{...}} with an error: gives the Status, else NULL (2.6). */
+/* content is {"ErrStatus":{...}} or {"Object":...,"Err":{...}} with an error: gives the Status, else NULL (2.6). An
+ * error that lost its Status on the way gives an object without `code`. */
 yyjson_val *message_content_error(const struct message *m);
