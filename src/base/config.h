@@ -11,9 +11,9 @@
 
 enum config_type {
     CFG_STRING,      /* char *, owned */
-    CFG_BOOL,        /* bool */
+    CFG_BOOL,        /* bool; also yes, no, on, off */
     CFG_INT,         /* int64_t within [min, max] */
-    CFG_DURATION_MS, /* int64_t ms; Go duration text */
+    CFG_DURATION_MS, /* int64_t ms, never negative; Go duration text */
     CFG_STRINGS,     /* struct strlist; a list of strings */
     CFG_STRING_MAP,  /* struct strlist of "key=value"; values may be any scalar */
     CFG_JSON,        /* char *, owned: the value as JSON text (lists of objects, such as taints) */
@@ -25,7 +25,8 @@ struct config_key {
     enum config_type type;
     size_t offset;             /* into the configuration struct */
     int64_t min, max;          /* CFG_INT; both 0: any */
-    const char *default_value; /* as written in YAML, flow style for lists and maps; NULL: unset */
+    const char *default_value; /* as written in YAML, flow style for lists and maps; a string without quotes is taken as
+                                  it stands; NULL: unset */
     bool minimal;              /* printed by --minconfig */
 };
 
@@ -38,9 +39,12 @@ struct config_schema {
 
 /* Fills *config (zeroed by the caller) with defaults. */
 int config_defaults(const struct config_schema *s, void *config, struct error *err) MUST_CHECK;
-/* Lays the file over it. */
+/* Lays the file over it. After a failure config is partly changed: only config_free it. */
 int config_load(const struct config_schema *s, const char *path, void *config, struct error *err) MUST_CHECK;
-/* Prints the configuration as YAML: all keys, or the minimal ones only. */
+/* The same for text; name stands for the file in messages. */
+int config_load_text(const struct config_schema *s, struct bytes text, const char *name, void *config,
+                     struct error *err) MUST_CHECK;
+/* Prints the configuration as YAML: all keys, or the minimal ones only; never the unset and the ignored ones. */
 int config_print(const struct config_schema *s, const void *config, bool minimal, struct buf *out);
 void config_free(const struct config_schema *s, void *config);
 /* Value of `key` in a CFG_STRING_MAP list, or NULL. */
