@@ -57,6 +57,7 @@ uint16_t http_server_port(const struct http_server *s);
 void http_server_set_tls(struct http_server *s, struct tls_ctx *tls);
 /* Stops listening; ends connections, those with a request under way after at most grace_ms. */
 void http_server_stop(struct http_server *s, int grace_ms);
+/* Ends everything at once; requests under way are told by http_on_close. Not from a handler. */
 void http_server_free(struct http_server *s);
 
 /* ---- the request: borrowed views, valid while the request lives ---- */
@@ -70,8 +71,9 @@ struct bytes http_header(const struct http_request *r, const char *name, bool *f
 struct bytes http_body(const struct http_request *r);
 struct stream *http_stream(const struct http_request *r); /* for the peer's certificate and address */
 void *http_server_arg(const struct http_request *r);
-/* Called if the connection ends before the answer is finished. Not called afterwards. One per request; NULL takes it
- * back. */
+/* Called if the connection ends before the answer is finished: r is invalid once fn has returned. Not called
+ * afterwards. One per request; NULL takes it back. A request without it outlives its connection until it is answered,
+ * which then goes nowhere. */
 void http_on_close(struct http_request *r, void (*fn)(void *arg), void *arg);
 
 /* ---- the answer ---- */

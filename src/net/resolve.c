@@ -109,5 +109,6 @@ void resolve_cancel(struct resolve *r) {
     if (!r)
         return;
     pthread_mutex_lock(&lock);
+    r->loop = NULL; /* the thread frees it, or what it has sent to the loop already */
     pthread_mutex_unlock(&lock);
 }

@@ -378,6 +378,8 @@ void stream_set_handlers(struct stream *s, const struct stream_handlers *h, void
     s->arg = arg;
     if (s->state == STREAM_OPEN)
         stream_resume(s);
+    else if (s->state == STREAM_CLOSED)
+        stream_later(s); /* it closed under its old owner: the new one is told */
 }
 
 /* ---- writing ---- */
@@ -549,6 +551,10 @@ static void on_later(evutil_socket_t fd, short what, void *arg) {
         dial_step(s);
     } else if (s->state == STREAM_HANDSHAKE) {
         shake_hands(s);
+    } else if (s->state == STREAM_CLOSED) {
+        struct error err = ERROR_INIT;
+        error_set(&err, ERR_UNAVAILABLE, "the connection was closed before it was taken over");
+        stream_end(s, &err);
     } else {
         if (s->show_again && may_read(s))
             show(s, NULL, 0);
