@@ -38,11 +38,12 @@ struct bytes http_message_field(const struct http_message *m, const char *name, 
 
 static bool has_token(struct bytes list, struct bytes token) {
     for (bool more = true; more;) {
-        struct bytes item;
-        more = bytes_cut(list, ',', &item, &list);
+        struct bytes item, rest;
+        more = bytes_cut(list, ',', &item, &rest);
         item = bytes_trim(more ? item : list);
         if (item.len == token.len && strncasecmp(item.ptr, token.ptr, token.len) == 0)
             return true;
+        list = rest;
     }
     return false;
 }
@@ -222,6 +223,7 @@ size_t http_parse(struct http_parser *p, struct bytes in, enum http_event *ev) {
         refuse(p, e == HPE_INVALID_VERSION ? 505 : 400, str_or(llhttp_get_error_reason(&p->llhttp), "malformed"));
     else if (p->status == 0 && !count_head(p, used, body_before))
         too_large(p);
+    p->done &= p->status == 0;
     if (p->status != 0)
         *ev = HTTP_EV_BAD;
     else if (p->done)
