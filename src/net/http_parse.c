@@ -220,7 +220,7 @@ size_t http_parse(struct http_parser *p, struct bytes in, enum http_event *ev) {
     }
     *ev = HTTP_EV_MORE;
     if (p->status == 0 && e != HPE_OK && e != HPE_PAUSED && e != HPE_PAUSED_UPGRADE)
-        refuse(p, e == HPE_INVALID_VERSION ? 505 : 400, str_or(llhttp_get_error_reason(&p->llhttp), "malformed"));
+        refuse(p, 400, str_or(llhttp_get_error_reason(&p->llhttp), "malformed"));
     else if (p->status == 0 && !count_head(p, used, body_before))
         too_large(p);
     p->done &= p->status == 0;
