@@ -1,0 +1,115 @@
+#include "apiserver/call.h"
+
+#include "apiserver/discovery.h"
+#include "apiserver/openapi.h"
+#include "base/str.h"
+#include "net/metrics.h"
+
+#define DOCUMENT_MAX (64u << 20)
+
+/* /healthz, /livez, /readyz, and one check of them: /readyz/storage. */
+void handle_health(void *arg, struct http_request *r) {
+    struct apiserver *s = arg;
+    struct bytes path = http_path(r);
+    const char *trouble = bytes_starts_with(path, "/readyz") && !s->stopping ? NULL : storage_trouble(s->storage);
+    struct bytes check = BYTES_EMPTY, rest = bytes_of(path.ptr + 1, path.len - 1);
+    list_next(&rest, '/', &check);
+    if (!bytes_eq_str(check, "healthz") && !bytes_eq_str(check, "livez") && !bytes_eq_str(check, "readyz")) {
+        api_error_page(s, r, 404, "not found");
+        return;
+    }
+    if (rest.len > 0 && !bytes_eq_str(rest, "storage") && !bytes_eq_str(rest, "ping")) {
+        api_error_page(s, r, 404, "not found");
+        return;
+    }
+    answer_headers(r);
+    if (s->stopping && bytes_eq_str(check, "readyz"))
+        http_respondf(r, 500, "[-]shutdown failed\n");
+    else if (query_flag(http_query(r), "verbose"))
+        http_respondf(r, 200, "[+]ping ok\n%s\n%.*s check passed\n",
+                      trouble ? "[-]storage writes fail" : "[+]storage ok", (int)check.len, check.ptr);
+    else
+        http_respondf(r, 200, "ok");
+}
+
+static int identify(struct http_request *r, const char *path, struct identity *id) {
+    struct fail f = {0};
+    const struct access a = {.verb = "get", .path = path};
+    if (auth_identify(r, id, &f) == 0 && (auth_allowed(id, &a) || auth_refuse(id, &a, &f) < 0) && !f.code)
+        return 0;
+    answer_fail(r, &f);
+    return -1;
+}
+
+void handle_metrics(void *arg, struct http_request *r) {
+    _cleanup_(identity_free) struct identity id = {0};
+    answer_headers(r);
+    if (identify(r, "/metrics", &id) < 0)
+        return;
+    _cleanup_(buf_free) struct buf out = BUF_INIT(DOCUMENT_MAX);
+    metrics_write(&out);
+    http_respond(r, 200, "text/plain; version=0.0.4", buf_bytes(&out));
+}
+
+static void answer_not_found(struct http_request *r) {
+    struct fail f = {0};
+    fail_set(&f, 404, "NotFound", "the server could not find the requested resource");
+    answer_fail(r, &f);
+}
+
+static void serve_discovery(struct apiserver *s, struct http_request *r, struct bytes path) {
+    struct error err = ERROR_INIT;
+    _cleanup_(buf_free) struct buf out = BUF_INIT(DOCUMENT_MAX);
+    enum answer_form form = FORM_JSON;
+    unsigned allowed = FORM_BIT(FORM_JSON) | FORM_BIT(FORM_DISCOVERY_V2) | FORM_BIT(FORM_DISCOVERY_V2BETA1);
+    if (negotiate(http_header(r, "Accept", NULL), allowed, &form) < 0) {
+        struct fail f = {0};
+        fail_set(&f, 406, "NotAcceptable", "only the following media types are accepted: application/json");
+        answer_fail(r, &f);
+        return;
+    }
+    enum discovery_format format = form == FORM_DISCOVERY_V2        ? DISCOVERY_V2
+                                   : form == FORM_DISCOVERY_V2BETA1 ? DISCOVERY_V2BETA1
+                                                                    : DISCOVERY_PLAIN;
+    if (discovery_document(s->kinds, path, format, &out, &err) < 0) {
+        answer_not_found(r);
+        return;
+    }
+    http_respond(r, 200, discovery_content_type(path, format), buf_bytes(&out));
+}
+
+static void serve_openapi_v3(struct apiserver *s, struct http_request *r, struct bytes path) {
+    _cleanup_(buf_free) struct buf out = BUF_INIT(DOCUMENT_MAX);
+    if (openapi_v3(s->kinds, path, &out, NULL) < 0)
+        answer_not_found(r);
+    else
+        http_respond(r, 200, "application/json", buf_bytes(&out));
+}
+
+void handle_version(void *arg, struct http_request *r) {
+    struct apiserver *s = arg;
+    answer_headers(r);
+    serve_discovery(s, r, http_path(r));
+}
+
+/* Discovery and OpenAPI: for everybody who is somebody. */
+void serve_documents(struct apiserver *s, struct http_request *r) {
+    _cleanup_(identity_free) struct identity id = {0};
+    struct bytes path = http_path(r);
+    if (path.len > 1 && path.ptr[path.len - 1] == '/')
+        path.len--;
+    _cleanup_(free_p) char *text = bytes_dup(path);
+    if (identify(r, text, &id) < 0)
+        return;
+    if (http_method(r) != HTTP_M_GET) {
+        struct fail f = {0};
+        fail_set(&f, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+        answer_fail(r, &f);
+    } else if (strcmp(text, "/openapi/v2") == 0) {
+        http_respond(r, 200, OPENAPI_V2_CONTENT_TYPE, openapi_v2());
+    } else if (str_starts_with(text, "/openapi/v3")) {
+        serve_openapi_v3(s, r, path);
+    } else {
+        serve_discovery(s, r, path);
+    }
+}

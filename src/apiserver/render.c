@@ -1,0 +1,55 @@
+#include "apiserver/server.h"
+
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define TEXT_MAX (64u << 20)
+
+static yyjson_doc *parse_text(const struct record *rec, uint64_t rev) {
+    if (rev == 0 && rec->rev != 0)
+        return record_parse(rec);
+    _cleanup_(buf_free) struct buf text = BUF_INIT(TEXT_MAX);
+    record_append(&text, rec, rev);
+    yyjson_doc *doc = yyjson_read(text.ptr, text.len, 0);
+    if (!doc)
+        panic("apiserver: object %s/%s does not parse", rec->ns, rec->name);
+    return doc;
+}
+
+yyjson_doc *served_doc(const struct kind *k, const struct record *rec, uint64_t rev) {
+    yyjson_doc *doc = parse_text(rec, rev);
+    if (!kind_needs_conversion(k))
+        return doc;
+    _cleanup_(yyjson_mut_doc_free_p) yyjson_mut_doc *d = yyjson_doc_mut_copy(doc, NULL);
+    yyjson_doc_free(doc);
+    kind_from_stored(k, d, yyjson_mut_doc_get_root(d));
+    return yyjson_mut_doc_imut_copy(d, NULL);
+}
+
+static void render_table(struct buf *out, const struct kind *k, yyjson_val *object, uint64_t rev,
+                         enum table_include include, bool with_columns) {
+    char text[24];
+    snprintf(text, sizeof(text), "%" PRIu64, rev);
+    const struct table_meta meta = {.resource_version = text};
+    table_begin(out, k, &meta, with_columns);
+    table_row(out, k, object, include, clock_wall_s(), true);
+    table_end(out);
+}
+
+void render_object(struct buf *out, const struct kind *k, const struct record *rec, uint64_t rev, enum answer_form form,
+                   enum table_include include, bool with_columns) {
+    if (form == FORM_JSON && !kind_needs_conversion(k)) {
+        record_append(out, rec, rev);
+        return;
+    }
+    _cleanup_(yyjson_doc_free_p) yyjson_doc *doc = served_doc(k, rec, rev);
+    yyjson_val *object = yyjson_doc_get_root(doc);
+    if (form == FORM_TABLE)
+        render_table(out, k, object, rev ? rev : rec->rev, include, with_columns);
+    else if (form == FORM_JSON)
+        json_append(out, object);
+    else
+        table_partial_metadata(out, object);
+}
