@@ -51,6 +51,7 @@ struct http_call {
     struct curl_slist *headers;
     char *url;
     struct buf body; /* of the request */
+    size_t body_sent;
     struct buf answer;
     size_t max_body;
     size_t header_bytes;
@@ -195,6 +196,26 @@ static size_t write_callback(char *p, size_t size, size_t n, void *arg) {
     return len;
 }
 
+/* ---- the request's body ---------------------------------------------------------------------------------------------
+ */
+
+static size_t read_callback(char *out, size_t size, size_t n, void *arg) {
+    struct http_call *call = arg;
+    size_t left = call->body.len - call->body_sent, len = size * n < left ? size * n : left;
+    memcpy(out, call->body.ptr + call->body_sent, len);
+    call->body_sent += len;
+    return len;
+}
+
+/* When a connection that is used again turns out to be dead, curl sends the request once more on a new one, unless it
+ * cannot start the body over. For writes it shall not: the server may have acted on the first one. */
+static int seek_callback(void *arg, curl_off_t offset, int origin) {
+    return CURL_SEEKFUNC_FAIL;
+}
+
+/* ---- its end
+ * ---------------------------------------------------------------------------------------------------------- */
+
 static enum error_code code_of_curl(CURLcode code) {
     switch (code) {
     case CURLE_OPERATION_TIMEDOUT:
@@ -230,6 +251,8 @@ static void describe(const struct http_call *call, CURLcode code, struct error *
     curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os_errno);
     if (code == CURLE_COULDNT_CONNECT && os_errno)
         error_set(err, code_of_curl(code), "cannot connect: %s", strerror((int)os_errno));
+    else if (code == CURLE_SEND_FAIL_REWIND)
+        error_set(err, ERR_UNAVAILABLE, "the connection was closed before an answer came");
     else if (code == CURLE_OPERATION_TIMEDOUT)
         error_set(err, code_of_curl(code), "no %s in time", never_sent(call, code) ? "connection" : "answer");
     else
@@ -490,7 +513,13 @@ static void set_request(struct http_call *call, CURL *e, const struct http_call_
     } else if (o->body.len > 0 || str_eq(o->method, "POST")) {
         SET(e, CURLOPT_POST, 1L);
         SET(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body.len);
-        SET(e, CURLOPT_POSTFIELDS, call->body.ptr ? call->body.ptr : "");
+        if (o->body.len == 0 || str_eq(o->method, "GET")) {
+            SET(e, CURLOPT_POSTFIELDS, call->body.ptr ? call->body.ptr : "");
+        } else {
+            SET(e, CURLOPT_READFUNCTION, read_callback);
+            SET(e, CURLOPT_READDATA, (void *)call);
+            SET(e, CURLOPT_SEEKFUNCTION, seek_callback);
+        }
         if (!has_header(o->headers, "Content-Type"))
             add_header(call, "Content-Type:"); /* curl would say that it is a form */
         add_header(call, "Expect:");

@@ -192,6 +192,22 @@ static void a_cut_answer_is_a_failure(void **state) {
     assert_false(o.r.not_sent);
 }
 
+static void a_write_on_a_dead_connection_is_not_sent_twice(void **state) {
+    static const char *const methods[] = {"PATCH", "POST"};
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        struct outcome out = {0};
+        get("/hello"); /* a connection that is used again */
+        unsigned before = server.requests;
+        struct http_call_options o = {
+            .method = methods[i], .url = at("/cut"), .body = BYTES_LIT("{}"), .done = on_done, .arg = &out};
+        assert_non_null(http_call(client, &o, NULL));
+        assert_true(run_until(loop, &out.done, WAIT));
+        assert_int_equal(out.r.error.code, ERR_UNAVAILABLE);
+        assert_false(out.r.not_sent);
+        assert_int_equal(server.requests, before + 1);
+    }
+}
+
 static void a_closed_port_is_told_as_not_sent(void **state) {
     ss_stop(&server);
     struct outcome o = get("/hello");
@@ -456,6 +472,7 @@ int main(void) {
         TEST(an_answer_over_the_limit_is_refused),
         TEST(a_header_over_the_limit_is_refused),
         TEST(a_cut_answer_is_a_failure),
+        TEST(a_write_on_a_dead_connection_is_not_sent_twice),
         TEST(a_closed_port_is_told_as_not_sent),
         TEST(a_stream_is_told_piece_by_piece_until_its_end),
         TEST(a_silent_stream_times_out),
