@@ -258,6 +258,16 @@ void bus_on_connected(struct bus *b, void (*fn)(void *arg, bool connected), void
     fn(arg, b->connected);
 }
 
+void bus_off_connected(struct bus *b, void (*fn)(void *arg, bool connected), void *arg) {
+    struct subscriber *s, *next;
+    LL_FOREACH_SAFE (b->subscribers, s, next) {
+        if (s->fn == fn && s->arg == arg) {
+            LL_DELETE(b->subscribers, s);
+            free(s);
+        }
+    }
+}
+
 void bus_pause_downstream(struct bus *b) {
     if (b->pauses++ == 0 && b->downstream.fn)
         b->downstream.fn(b->downstream.arg, true);

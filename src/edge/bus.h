@@ -41,6 +41,7 @@ void bus_fail_requests(struct bus *b, const char *to, const struct error *err);
 void bus_publish_connected(struct bus *b, bool connected);
 bool bus_connected(const struct bus *b);
 void bus_on_connected(struct bus *b, void (*fn)(void *arg, bool connected), void *arg);
+void bus_off_connected(struct bus *b, void (*fn)(void *arg, bool connected), void *arg); /* never from inside fn */
 
 /* Back-pressure against the cloud: a component that has more than it can store asks EdgeHub to stop reading, and says
  * when it can take more. Every pause needs its resume. The subscriber (EdgeHub) is told at changes. */
