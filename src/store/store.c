@@ -29,8 +29,11 @@ static int refused(const struct store *s, int rc, const char *doing, struct erro
     case SQLITE_FULL:
         return error_set(err, ERR_IO, "%s: %s: disk full", s->name, doing);
     case SQLITE_IOERR:
-        if (system_errno == ENOSPC || system_errno == EDQUOT || system_errno == EFBIG)
+        if (system_errno == ENOSPC || system_errno == EDQUOT)
             return error_set(err, ERR_IO, "%s: %s: disk full", s->name, doing);
+        if (rc == SQLITE_IOERR_WRITE)
+            return error_set(err, ERR_IO, "%s: %s: write refused (quota, file size limit, or the device)", s->name,
+                             doing);
         return error_set(err, ERR_IO, "%s: %s: %s", s->name, doing, why);
     case SQLITE_CANTOPEN:
     case SQLITE_READONLY:
