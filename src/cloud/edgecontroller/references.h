@@ -1,0 +1,8 @@
+/* What a pod spec refers to. Sans-IO. */
+#pragma once
+
+#include "cloud/edgecontroller/location.h"
+
+/* Calls fn for each reference of the pod, possibly several times for the same object. Names only: all are in the pod's
+ * namespace. Ordinary, init and ephemeral containers count alike. */
+void pod_references(yyjson_val *pod, void (*fn)(void *arg, enum location_kind kind, const char *name), void *arg);

@@ -1,0 +1,23 @@
+/* The command line of cloudcore. */
+#pragma once
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum cloud_action { CLOUD_RUN, CLOUD_PRINT_HELP, CLOUD_PRINT_VERSION, CLOUD_PRINT_DEFAULTS, CLOUD_PRINT_MINIMUM };
+
+struct cloud_options {
+    enum cloud_action action;
+    const char *config; /* NULL: defaults (standalone only) */
+    bool standalone;
+    const char *data_dir;
+    const char *apiserver_address;
+    uint16_t apiserver_port;
+    const char *admin_kubeconfig; /* NULL: in the data folder */
+};
+
+/* Strings are those of argv. ERR_INVALID names the flag. */
+int cloud_options_parse(struct cloud_options *o, int argc, char **argv, struct error *err) MUST_CHECK;
+void cloud_options_help(void);
