@@ -1,0 +1,152 @@
+/* Lifecycle handlers: exec, httpGet, sleep. */
+#include "base/clock.h"
+#include "edge/edged/pod_worker.h"
+
+struct hook {
+    struct worker_container *c;
+    void (*done)(struct worker_container *c, const struct error *err);
+    struct timer *timer;
+    struct http_call *http;
+    bool cancelled; /* an exec cannot be called back: its answer is ignored */
+    struct error error;
+};
+
+static void hook_free(struct hook *h) {
+    timer_free(h->timer);
+    free(h);
+}
+
+static void finish(struct hook *h, const struct error *err) {
+    struct worker_container *c = h->c;
+    void (*done)(struct worker_container *, const struct error *) = h->done;
+    struct error copy = err ? *err : (struct error)ERROR_INIT;
+    bool failed = err != NULL;
+    c->hook = NULL;
+    hook_free(h);
+    done(c, failed ? &copy : NULL);
+}
+
+static void on_exec(void *arg, int status, const void *reply, const struct error *err) {
+    struct hook *h = arg;
+    const Cri__ExecSyncResponse *r = reply;
+    struct pod_worker *w = h->c->worker;
+    if (h->cancelled) {
+        hook_free(h);
+        worker_op_end(w);
+        return;
+    }
+    struct error failed = ERROR_INIT;
+    if (!r)
+        error_set(&failed, err ? err->code : ERR_INTERNAL, "%s", error_text(err));
+    else if (r->exit_code != 0)
+        error_set(&failed, ERR_INTERNAL, "command exited with %d: %.*s", (int)r->exit_code,
+                  (int)(r->stderr.len > 200 ? 200 : r->stderr.len), (const char *)r->stderr.data);
+    finish(h, failed.code ? &failed : NULL);
+    worker_op_end(w);
+}
+
+static void run_exec(struct hook *h, yyjson_val *exec, const char *id, int64_t timeout_ms) {
+    Cri__ExecSyncRequest r = CRI__EXEC_SYNC_REQUEST__INIT;
+    size_t i, max;
+    yyjson_val *word;
+    yyjson_arr_foreach(yyjson_obj_get(exec, "command"), i, max, word)
+        cri_add_string(&r.cmd, &r.n_cmd, str_or(yyjson_get_str(word), ""));
+    _cleanup_(free_p) char *copy = xstrdup(id);
+    r.container_id = copy;
+    r.timeout = (timeout_ms + 999) / 1000;
+    worker_op_begin(h->c->worker);
+    cri_call(h->c->worker->pods->cri, CRI_EXEC_SYNC, &r, (int)timeout_ms + 5000, on_exec, h);
+    for (i = 0; i < r.n_cmd; i++)
+        free(r.cmd[i]);
+    free(r.cmd);
+}
+
+static void on_http(void *arg, const struct http_result *r) {
+    struct hook *h = arg;
+    struct error failed = ERROR_INIT;
+    h->http = NULL;
+    if (r->status == 0)
+        failed = r->error;
+    else if (r->status >= 400)
+        error_set(&failed, ERR_INTERNAL, "HTTP status %d", r->status);
+    finish(h, failed.code ? &failed : NULL);
+}
+
+static int64_t port_number(yyjson_val *container, yyjson_val *port) {
+    if (yyjson_is_int(port))
+        return yyjson_get_sint(port);
+    size_t i, max;
+    yyjson_val *p;
+    yyjson_arr_foreach(yyjson_obj_get(container, "ports"), i, max, p) {
+        if (str_eq(json_str(p, "name"), yyjson_get_str(port)))
+            return json_int_or(yyjson_obj_get(p, "containerPort"), 0);
+    }
+    return 0;
+}
+
+static int run_http(struct hook *h, yyjson_val *get, int64_t timeout_ms, struct error *err) {
+    struct pods *ps = h->c->worker->pods;
+    if (!ps->http && !(ps->http = http_client_new(ps->loop, &(struct http_client_options){.user_agent = "kube-lifecycle"},
+                                                  err)))
+        return -1;
+    const struct strlist *ips = worker_ips(h->c->worker);
+    const char *host = str_or(json_str(get, "host"), ips->count ? ips->items[0] : "127.0.0.1");
+    const char *path = str_or(json_str(get, "path"), "/");
+    bool v6 = strchr(host, ':') != NULL;
+    _cleanup_(free_p) char *url =
+        xasprintf("http://%s%s%s:%lld%s%s", v6 ? "[" : "", host, v6 ? "]" : "",
+                  (long long)port_number(h->c->spec, yyjson_obj_get(get, "port")), path[0] == '/' ? "" : "/", path);
+    if (str_eq(json_str(get, "scheme"), "HTTPS"))
+        return error_set(err, ERR_UNSUPPORTED, "httpGet with scheme HTTPS is not supported on this node");
+    h->http = http_call(ps->http,
+                        &(struct http_call_options){.method = "GET",
+                                                    .url = url,
+                                                    .max_body = 65536,
+                                                    .timeout_ms = (int)timeout_ms,
+                                                    .done = on_http,
+                                                    .arg = h},
+                        err);
+    return h->http ? 0 : -1;
+}
+
+static void on_timer(void *arg) {
+    struct hook *h = arg;
+    finish(h, h->error.code ? &h->error : NULL);
+}
+
+struct hook *hook_run(struct worker_container *c, yyjson_val *handler, const char *container_id, int64_t timeout_ms,
+                      void (*done)(struct worker_container *c, const struct error *err)) {
+    struct hook *h = NEW(struct hook);
+    h->c = c;
+    h->done = done;
+    h->timer = timer_new(c->worker->pods->loop, on_timer, h);
+    if (timeout_ms < 1000)
+        timeout_ms = 1000;
+    if (timeout_ms > 24 * 3600 * 1000)
+        timeout_ms = 24 * 3600 * 1000;
+    yyjson_val *exec = yyjson_obj_get(handler, "exec"), *get = yyjson_obj_get(handler, "httpGet");
+    if (exec) {
+        run_exec(h, exec, container_id, timeout_ms);
+    } else if (get) {
+        if (run_http(h, get, timeout_ms, &h->error) < 0)
+            timer_set(h->timer, 0);
+    } else {
+        int64_t sleep_ms = json_int_or(json_get(handler, "sleep", "seconds"), 0) * 1000;
+        timer_set(h->timer, sleep_ms < timeout_ms ? sleep_ms : timeout_ms);
+    }
+    return h;
+}
+
+void hook_cancel(struct hook *h) {
+    if (!h)
+        return;
+    h->c->hook = NULL;
+    if (h->http) {
+        http_call_cancel(h->http);
+        hook_free(h);
+    } else if (timer_pending(h->timer)) {
+        hook_free(h);
+    } else {
+        h->cancelled = true;
+    }
+}
