@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "edge/bus.h"
 #include "edge/edge_config.h"
+#include "edge/edged/edged.h"
 #include "edge/edgehub/edgehub.h"
 #include "edge/metamanager/metamanager.h"
 #include "net/loop.h"
@@ -32,6 +33,7 @@ struct edgecore {
     struct bus *bus;
     struct edge_config config;
     struct metamanager *metamanager;
+    struct edged *edged;
     struct edgehub *edgehub;
     struct timer *stopping;
     int64_t stop_waited_ms;
@@ -51,6 +53,20 @@ static void metamanager_end(struct edgecore *e) {
 }
 static void metamanager_drop(struct edgecore *e) {
     metamanager_free(e->metamanager);
+}
+
+static bool edged_wanted(const struct edgecore *e) {
+    return e->config.edged.enable;
+}
+static int edged_make(struct edgecore *e, struct error *err) {
+    e->edged = edged_new(e->loop, e->pool, e->bus, &e->config, err);
+    return e->edged ? edged_start(e->edged, err) : -1;
+}
+static void edged_end(struct edgecore *e) {
+    edged_stop(e->edged);
+}
+static void edged_drop(struct edgecore *e) {
+    edged_free(e->edged);
 }
 
 static bool edgehub_wanted(const struct edgecore *e) {
@@ -76,6 +92,7 @@ static const struct component {
     void (*drop)(struct edgecore *e);
 } COMPONENTS[] = {
     {"metamanager", metamanager_wanted, metamanager_make, metamanager_end, metamanager_drop},
+    {"edged", edged_wanted, edged_make, edged_end, edged_drop},
     {"edgehub", edgehub_wanted, edgehub_make, edgehub_end, edgehub_drop},
 };
 

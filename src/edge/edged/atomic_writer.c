@@ -3,12 +3,13 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/id.h"
+#include "base/mem.h"
 #include "base/str.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -157,7 +158,7 @@ int atomic_write(const char *dir, const struct volume_file *files, size_t n, int
             rc = error_set_errno(err, errno, "swap %s", data);
     }
     if (rc < 0) {
-        (void)dir_remove(root, NULL);
+        (void)!dir_remove(root, NULL);
         return -1;
     }
     return tidy_top(dir, name, files, n, err);

@@ -81,9 +81,9 @@ static int make_path(const char *path, struct error *err) {
     struct error e = ERROR_INIT;
     if (dir_make(path, 0755, &e) == 0)
         return 0;
-    return error_set(err, e.code,
-                     "cgroup: %s; edgecore must run as root and be allowed to write there (or set cgroupsPerQOS: false)",
-                     e.msg);
+    return error_set(
+        err, e.code,
+        "cgroup: %s; edgecore must run as root and be allowed to write there (or set cgroupsPerQOS: false)", e.msg);
 }
 
 static int set_v1(const struct cgroups *c, const char *controller, const char *rel, const struct linux_resources *r,

@@ -52,18 +52,18 @@ Cri__SELinuxOption *selinux_options(yyjson_val *v) {
 static void add_capabilities(yyjson_val *caps, Cri__Capability *out) {
     size_t i, max;
     yyjson_val *v;
-    yyjson_arr_foreach(yyjson_obj_get(caps, "add"), i, max, v)
+    yyjson_arr_foreach (yyjson_obj_get(caps, "add"), i, max, v)
         cri_add_string(&out->add_capabilities, &out->n_add_capabilities, str_or(yyjson_get_str(v), ""));
-    yyjson_arr_foreach(yyjson_obj_get(caps, "drop"), i, max, v)
+    yyjson_arr_foreach (yyjson_obj_get(caps, "drop"), i, max, v)
         cri_add_string(&out->drop_capabilities, &out->n_drop_capabilities, str_or(yyjson_get_str(v), ""));
 }
 
 /* The parts of /proc and /sys that the kubelet hides from containers that are not privileged. */
 static void add_masked_paths(Cri__LinuxContainerSecurityContext *s) {
-    static const char *const masked[] = {"/proc/asound",      "/proc/acpi",       "/proc/interrupts",
-                                         "/proc/kcore",       "/proc/keys",       "/proc/latency_stats",
-                                         "/proc/timer_list",  "/proc/timer_stats", "/proc/sched_debug",
-                                         "/proc/scsi",        "/sys/firmware",    "/sys/devices/virtual/powercap"};
+    static const char *const masked[] = {"/proc/asound",     "/proc/acpi",        "/proc/interrupts",
+                                         "/proc/kcore",      "/proc/keys",        "/proc/latency_stats",
+                                         "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+                                         "/proc/scsi",       "/sys/firmware",     "/sys/devices/virtual/powercap"};
     static const char *const readonly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
     for (size_t i = 0; i < ARRAY_LEN(masked); i++)
         cri_add_string(&s->masked_paths, &s->n_masked_paths, masked[i]);
@@ -83,9 +83,10 @@ static int check_non_root(const struct pod *p, yyjson_val *container, const stru
     if (image->uid > 0)
         return 0;
     if (!str_empty(image->username))
-        return error_set(err, ERR_INVALID,
-                         "container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root",
-                         image->username);
+        return error_set(
+            err, ERR_INVALID,
+            "container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root",
+            image->username);
     return error_set(err, ERR_INVALID, "container has runAsNonRoot and image will run as root");
 }
 
@@ -190,7 +191,7 @@ static int add_mount(const struct pod_config_context *c, const struct container_
 static bool mounts_at(yyjson_val *container, const char *path) {
     size_t i, max;
     yyjson_val *m;
-    yyjson_arr_foreach(yyjson_obj_get(container, "volumeMounts"), i, max, m) {
+    yyjson_arr_foreach (yyjson_obj_get(container, "volumeMounts"), i, max, m) {
         if (str_eq(json_str(m, "mountPath"), path))
             return true;
     }
@@ -201,14 +202,14 @@ static int add_mounts(const struct pod_config_context *c, const struct container
                       const struct env *env, Cri__ContainerConfig *cc, struct error *err) {
     size_t i, max;
     yyjson_val *m;
-    yyjson_arr_foreach(yyjson_obj_get(in->container, "volumeMounts"), i, max, m) {
+    yyjson_arr_foreach (yyjson_obj_get(in->container, "volumeMounts"), i, max, m) {
         if (add_mount(c, in, i, m, env, cc, err) < 0)
             return -1;
     }
     if (!mounts_at(in->container, "/etc/hosts")) {
         _cleanup_(free_p) char *hosts = xasprintf("%s/etc-hosts", c->pod_dir);
-        new_mount(cc, hosts, "/etc/hosts", json_bool_or(json_get(in->container, "securityContext",
-                                                                  "readOnlyRootFilesystem"), false));
+        new_mount(cc, hosts, "/etc/hosts",
+                  json_bool_or(json_get(in->container, "securityContext", "readOnlyRootFilesystem"), false));
     }
     if (in->term_log)
         new_mount(cc, in->term_log, str_or(json_str(in->container, "terminationMessagePath"), "/dev/termination-log"),
@@ -221,7 +222,7 @@ static int add_mounts(const struct pod_config_context *c, const struct container
 static void add_strings(yyjson_val *list, const struct env *env, char ***out, size_t *n) {
     size_t i, max;
     yyjson_val *v;
-    yyjson_arr_foreach(list, i, max, v) {
+    yyjson_arr_foreach (list, i, max, v) {
         _cleanup_(free_p) char *text = env_expand(env, str_or(yyjson_get_str(v), ""));
         cri_add_string(out, n, text);
     }

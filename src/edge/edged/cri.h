@@ -58,11 +58,11 @@ void cri_events_free(struct cri_events *e);
 
 /* ---- building requests: malloc'd messages, freed with protobuf_c_message_free_unpacked(m, NULL) ---- */
 #define CRI_FREE(m) protobuf_c_message_free_unpacked((ProtobufCMessage *)(m), NULL)
-#define CRI_NEW(type, init)         \
-    __extension__({                 \
-        type *new_ = NEW(type);     \
-        init(new_);                 \
-        new_;                       \
+#define CRI_NEW(type, init)     \
+    __extension__({             \
+        type *new_ = NEW(type); \
+        init(new_);             \
+        new_;                   \
     })
 void cri_add_pair(Cri__KeyValue ***list, size_t *n, const char *key, const char *value);
 void cri_add_string(char ***list, size_t *n, const char *value);

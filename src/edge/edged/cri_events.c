@@ -1,5 +1,6 @@
 #define LOG_COMPONENT "edged"
 #include "base/log.h"
+#include "base/mem.h"
 #include "edge/edged/cri.h"
 #include "events.pb-c.h"
 

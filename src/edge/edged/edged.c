@@ -19,11 +19,11 @@ struct edged {
     struct pod_source *source;
     struct node_agent *node;
     struct timer *probe;
-    bool up;             /* the runtime answers */
-    bool systemd;        /* cgroup driver */
-    char *version;       /* "containerd://1.7.24" */
-    char *runtime_name;  /* "containerd" */
-    char *not_ready;     /* why the runtime or its network is not ready; NULL: it is */
+    bool up;            /* the runtime answers */
+    bool systemd;       /* cgroup driver */
+    char *version;      /* "containerd://1.7.24" */
+    char *runtime_name; /* "containerd" */
+    char *not_ready;    /* why the runtime or its network is not ready; NULL: it is */
 };
 
 static void on_message(void *arg, struct message *m) {
@@ -38,8 +38,7 @@ static void tell_node(struct edged *e) {
     const char *why = e->not_ready;
     if (!why && !e->pods->set_complete)
         why = "the stored pods have not been read yet";
-    node_agent_set_runtime(e->node,
-                           &(struct node_runtime){.version = e->version ? e->version : "", .not_ready = why});
+    node_agent_set_runtime(e->node, &(struct node_runtime){.version = e->version ? e->version : "", .not_ready = why});
     pods_set_node(e->pods, node_agent_ip(e->node), node_agent_allocatable_cpu_milli(e->node),
                   node_agent_allocatable_memory(e->node));
 }
@@ -135,12 +134,11 @@ static void probe(void *arg) {
 
 /* ---- life ---- */
 
-struct edged *edged_new(struct loop *l, struct pool *p, struct bus *b, const struct edge_config *c,
-                        struct error *err) {
+struct edged *edged_new(struct loop *l, struct pool *p, struct bus *b, const struct edge_config *c, struct error *err) {
     struct edged *e = NEW(struct edged);
     *e = (struct edged){.loop = l, .bus = b, .config = c};
-    e->cri = cri_new(l, c->edged.runtime_endpoint, c->edged.image_endpoint, (int)c->edged.runtime_request_timeout_ms,
-                     err);
+    e->cri =
+        cri_new(l, c->edged.runtime_endpoint, c->edged.image_endpoint, (int)c->edged.runtime_request_timeout_ms, err);
     if (e->cri)
         e->pods = pods_new(l, p, b, &c->edged, e->cri, err);
     if (!e->pods) {

@@ -79,7 +79,7 @@ static int from_object(const struct object_set *s, enum object_kind kind, yyjson
     }
     size_t i, max;
     yyjson_val *key, *val;
-    yyjson_obj_foreach(yyjson_obj_get(e->obj, "data"), i, max, key, val) {
+    yyjson_obj_foreach (yyjson_obj_get(e->obj, "data"), i, max, key, val) {
         const char *k = yyjson_get_str(key);
         if (!*k || strchr(k, '=') || out->count >= ENV_MAX)
             continue;
@@ -136,14 +136,14 @@ int env_build(const struct field_context *c, yyjson_val *container, const struct
               struct error *err) {
     size_t i, max;
     yyjson_val *e, *src;
-    yyjson_arr_foreach(yyjson_obj_get(container, "envFrom"), i, max, e) {
+    yyjson_arr_foreach (yyjson_obj_get(container, "envFrom"), i, max, e) {
         const char *prefix = json_str(e, "prefix");
         if ((src = yyjson_obj_get(e, "configMapRef")) && from_object(objects, OBJ_CONFIGMAP, src, prefix, out, err) < 0)
             return -1;
         if ((src = yyjson_obj_get(e, "secretRef")) && from_object(objects, OBJ_SECRET, src, prefix, out, err) < 0)
             return -1;
     }
-    yyjson_arr_foreach(yyjson_obj_get(container, "env"), i, max, e) {
+    yyjson_arr_foreach (yyjson_obj_get(container, "env"), i, max, e) {
         const char *name = json_str(e, "name");
         if (str_empty(name) || strchr(name, '='))
             return error_set(err, ERR_INVALID, "env[%zu] has no usable name", i);

@@ -75,7 +75,8 @@ void event_record(struct event_recorder *r, const struct pod *p, const char *con
     if (!again) {
         e = &r->recent[r->next++ % RECENT];
         *e = (struct recent){.key = key};
-        snprintf(e->name, sizeof(e->name), "%s.%" PRIx64, p->name, (uint64_t)(clock_wall_ms() * 1000000) ^ (key & 0xfffff));
+        snprintf(e->name, sizeof(e->name), "%s.%" PRIx64, p->name,
+                 (uint64_t)(clock_wall_ms() * 1000000) ^ (key & 0xfffff));
         memcpy(e->first, stamp, sizeof(stamp));
     }
     e->at_ms = now;

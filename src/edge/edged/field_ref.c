@@ -9,7 +9,7 @@ yyjson_val *pod_container(const struct pod *p, const char *name) {
     for (size_t l = 0; l < ARRAY_LEN(lists); l++) {
         size_t i, max;
         yyjson_val *c;
-        yyjson_arr_foreach(yyjson_obj_get(p->spec, lists[l]), i, max, c) {
+        yyjson_arr_foreach (yyjson_obj_get(p->spec, lists[l]), i, max, c) {
             if (str_eq(json_str(c, "name"), name))
                 return c;
         }
@@ -28,7 +28,7 @@ static int add_map(yyjson_val *map, struct buf *out, struct error *err) {
         return 0;
     _cleanup_(free_p) yyjson_val **keys = xcalloc(n, sizeof(*keys));
     yyjson_val *key, *val;
-    yyjson_obj_foreach(map, i, max, key, val) {
+    yyjson_obj_foreach (map, i, max, key, val) {
         if (yyjson_is_str(val))
             keys[count++] = key;
     }

@@ -120,7 +120,7 @@ static void add_from_secret(yyjson_val *secret, const char *registry, Cri__AuthC
         auths = yyjson_obj_get(auths, "auths");
     size_t i, max;
     yyjson_val *key, *val;
-    yyjson_obj_foreach(auths, i, max, key, val) {
+    yyjson_obj_foreach (auths, i, max, key, val) {
         if (!key_matches(yyjson_get_str(key), registry))
             continue;
         *list = xreallocarray(*list, *n + 2, sizeof(**list));
@@ -135,7 +135,7 @@ Cri__AuthConfig **image_credentials(const struct pod *p, const struct object_set
     Cri__AuthConfig **list = NULL;
     size_t n = 0, i, max;
     yyjson_val *ref;
-    yyjson_arr_foreach(yyjson_obj_get(p->spec, "imagePullSecrets"), i, max, ref) {
+    yyjson_arr_foreach (yyjson_obj_get(p->spec, "imagePullSecrets"), i, max, ref) {
         const struct object_entry *e = object_set_get(objects, OBJ_SECRET, json_str(ref, "name"));
         if (e && e->obj)
             add_from_secret(e->obj, registry, &list, &n);

@@ -106,7 +106,7 @@ static void pull_once(struct pull *p) {
 
 static void start_next(struct images *im) {
     struct pull *p;
-    DL_FOREACH(im->pulls, p) {
+    DL_FOREACH (im->pulls, p) {
         if (im->running >= im->parallel)
             return;
         if (!p->running && p->begun_ms != 0) { /* waits for its turn */
@@ -145,7 +145,8 @@ static void on_status(void *arg, int status, const void *reply, const struct err
 static void on_invalid(void *arg) {
     struct pull *p = arg;
     char message[700];
-    snprintf(message, sizeof(message), "Failed to apply default image tag \"%.500s\": couldn't parse image name", p->image);
+    snprintf(message, sizeof(message), "Failed to apply default image tag \"%.500s\": couldn't parse image name",
+             p->image);
     fail(p, "InvalidImageName", message);
 }
 
@@ -179,7 +180,7 @@ void images_free(struct images *im) {
     if (!im)
         return;
     struct pull *p, *tmp;
-    DL_FOREACH_SAFE(im->pulls, p, tmp) {
+    DL_FOREACH_SAFE (im->pulls, p, tmp) {
         DL_DELETE(im->pulls, p);
         pull_free(p);
     }

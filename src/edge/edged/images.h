@@ -22,7 +22,7 @@ struct image_result {
     const char *image_ref; /* NULL: failed */
     int64_t uid;           /* -1: not said */
     const char *username;
-    bool pulled;        /* false: was there */
+    bool pulled; /* false: was there */
     int64_t pull_ms;
     const char *reason; /* of a failure: ErrImagePull, ErrImageNeverPull, InvalidImageName, ImageInspectError */
     const char *message;
@@ -35,8 +35,8 @@ void images_free(struct images *i); /* no callbacks afterwards; after cri_free *
 
 struct image_request {
     const char *image, *policy;
-    Cri__AuthConfig **credentials;           /* taken; may be NULL */
-    void (*pulling)(void *arg);              /* a pull begins; may be NULL */
+    Cri__AuthConfig **credentials;                         /* taken; may be NULL */
+    void (*pulling)(void *arg);                            /* a pull begins; may be NULL */
     void (*done)(void *arg, const struct image_result *r); /* once, later; r is borrowed */
     void *arg;
 };

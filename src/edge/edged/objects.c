@@ -46,12 +46,12 @@ char *token_entry_name(const struct pod *p, yyjson_val *source) {
 static void want_env(struct object_set *s, yyjson_val *containers) {
     size_t i, max, j, n;
     yyjson_val *c, *e;
-    yyjson_arr_foreach(containers, i, max, c) {
-        yyjson_arr_foreach(yyjson_obj_get(c, "env"), j, n, e) {
+    yyjson_arr_foreach (containers, i, max, c) {
+        yyjson_arr_foreach (yyjson_obj_get(c, "env"), j, n, e) {
             object_set_want(s, OBJ_CONFIGMAP, json_str(e, "valueFrom", "configMapKeyRef", "name"));
             object_set_want(s, OBJ_SECRET, json_str(e, "valueFrom", "secretKeyRef", "name"));
         }
-        yyjson_arr_foreach(yyjson_obj_get(c, "envFrom"), j, n, e) {
+        yyjson_arr_foreach (yyjson_obj_get(c, "envFrom"), j, n, e) {
             object_set_want(s, OBJ_CONFIGMAP, json_str(e, "configMapRef", "name"));
             object_set_want(s, OBJ_SECRET, json_str(e, "secretRef", "name"));
         }
@@ -61,10 +61,10 @@ static void want_env(struct object_set *s, yyjson_val *containers) {
 static void want_volumes(struct object_set *s, const struct pod *p) {
     size_t i, max, j, n;
     yyjson_val *v, *src;
-    yyjson_arr_foreach(yyjson_obj_get(p->spec, "volumes"), i, max, v) {
+    yyjson_arr_foreach (yyjson_obj_get(p->spec, "volumes"), i, max, v) {
         object_set_want(s, OBJ_CONFIGMAP, json_str(v, "configMap", "name"));
         object_set_want(s, OBJ_SECRET, json_str(v, "secret", "secretName"));
-        yyjson_arr_foreach(json_get(v, "projected", "sources"), j, n, src) {
+        yyjson_arr_foreach (json_get(v, "projected", "sources"), j, n, src) {
             object_set_want(s, OBJ_CONFIGMAP, json_str(src, "configMap", "name"));
             object_set_want(s, OBJ_SECRET, json_str(src, "secret", "name"));
             yyjson_val *token = yyjson_obj_get(src, "serviceAccountToken");
@@ -84,7 +84,7 @@ struct object_set *object_set_of_pod(const struct pod *p) {
     want_volumes(s, p);
     size_t i, max;
     yyjson_val *v;
-    yyjson_arr_foreach(yyjson_obj_get(p->spec, "imagePullSecrets"), i, max, v)
+    yyjson_arr_foreach (yyjson_obj_get(p->spec, "imagePullSecrets"), i, max, v)
         object_set_want(s, OBJ_SECRET, json_str(v, "name"));
     return s;
 }

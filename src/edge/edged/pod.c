@@ -25,7 +25,7 @@ static int check_names(yyjson_val *spec, const char *list, struct error *err) {
         return error_set(err, ERR_INVALID, "spec.%s is no list, or too long", list);
     size_t i, max;
     yyjson_val *item;
-    yyjson_arr_foreach(items, i, max, item) {
+    yyjson_arr_foreach (items, i, max, item) {
         const char *name = json_str(item, "name");
         if (!dns_label_valid(bytes_str(name)))
             return error_set(err, ERR_INVALID, "spec.%s[%zu].name is not a name", list, i);
@@ -121,7 +121,7 @@ static int check_volume(yyjson_val *v, size_t index, struct error *err) {
                                         "secret", "projected", "downwardAPI"};
     size_t i, max;
     yyjson_val *key, *val;
-    yyjson_obj_foreach(v, i, max, key, val) {
+    yyjson_obj_foreach (v, i, max, key, val) {
         bool ok = false;
         for (size_t k = 0; k < ARRAY_LEN(known); k++)
             ok |= yyjson_equals_str(key, known[k]);
@@ -132,9 +132,9 @@ static int check_volume(yyjson_val *v, size_t index, struct error *err) {
     if (str_starts_with(json_str(v, "emptyDir", "medium"), "HugePages"))
         return unsupported(err, "spec.volumes[].emptyDir.medium: HugePages");
     yyjson_val *src;
-    yyjson_arr_foreach(json_get(v, "projected", "sources"), i, max, src) {
+    yyjson_arr_foreach (json_get(v, "projected", "sources"), i, max, src) {
         size_t j, n;
-        yyjson_obj_foreach(src, j, n, key, val) {
+        yyjson_obj_foreach (src, j, n, key, val) {
             if (!yyjson_equals_str(key, "configMap") && !yyjson_equals_str(key, "secret") &&
                 !yyjson_equals_str(key, "downwardAPI") && !yyjson_equals_str(key, "serviceAccountToken"))
                 return error_set(err, ERR_UNSUPPORTED, "spec.volumes[%zu].projected.sources[%zu].%s is not supported",
@@ -151,7 +151,7 @@ static int check_resources(yyjson_val *resources, const char *where, struct erro
     for (size_t l = 0; l < ARRAY_LEN(lists); l++) {
         size_t i, max;
         yyjson_val *key, *val;
-        yyjson_obj_foreach(yyjson_obj_get(resources, lists[l]), i, max, key, val) {
+        yyjson_obj_foreach (yyjson_obj_get(resources, lists[l]), i, max, key, val) {
             const char *k = yyjson_get_str(key);
             if (!str_eq(k, "cpu") && !str_eq(k, "memory") && !str_eq(k, "ephemeral-storage"))
                 return error_set(err, ERR_UNSUPPORTED, "%s.resources.%s[%s] is not supported on this node", where,
@@ -188,7 +188,7 @@ static int check_container(yyjson_val *c, const char *list, struct error *err) {
             return error_set(err, ERR_UNSUPPORTED, "%s.%s.grpc is not supported on this node", where, probes[i]);
     size_t i, max;
     yyjson_val *e;
-    yyjson_arr_foreach(yyjson_obj_get(c, "env"), i, max, e) {
+    yyjson_arr_foreach (yyjson_obj_get(c, "env"), i, max, e) {
         if (is_set(json_get(e, "valueFrom", "fileKeyRef")))
             return error_set(err, ERR_UNSUPPORTED, "%s.env[%zu].valueFrom.fileKeyRef is not supported", where, i);
     }
@@ -208,7 +208,7 @@ static int check_sysctls(const struct pod *p, struct error *err) {
                                        "net.ipv4.tcp_keepalive_probes"};
     size_t i, max;
     yyjson_val *s;
-    yyjson_arr_foreach(json_get(p->spec, "securityContext", "sysctls"), i, max, s) {
+    yyjson_arr_foreach (json_get(p->spec, "securityContext", "sysctls"), i, max, s) {
         bool ok = false;
         for (size_t k = 0; k < ARRAY_LEN(safe); k++)
             ok |= str_eq(json_str(s, "name"), safe[k]);
@@ -235,15 +235,15 @@ int pod_check_supported(const struct pod *p, struct error *err) {
         return -1;
     size_t i, max;
     yyjson_val *v;
-    yyjson_arr_foreach(yyjson_obj_get(p->spec, "volumes"), i, max, v) {
+    yyjson_arr_foreach (yyjson_obj_get(p->spec, "volumes"), i, max, v) {
         if (check_volume(v, i, err) < 0)
             return -1;
     }
-    yyjson_arr_foreach(yyjson_obj_get(p->spec, "initContainers"), i, max, v) {
+    yyjson_arr_foreach (yyjson_obj_get(p->spec, "initContainers"), i, max, v) {
         if (check_container(v, "initContainers", err) < 0)
             return -1;
     }
-    yyjson_arr_foreach(yyjson_obj_get(p->spec, "containers"), i, max, v) {
+    yyjson_arr_foreach (yyjson_obj_get(p->spec, "containers"), i, max, v) {
         if (check_container(v, "containers", err) < 0)
             return -1;
     }

@@ -27,8 +27,8 @@ struct pod_config_context {
     bool seccomp_default, cgroup_v2;
 };
 
-Cri__PodSandboxConfig *sandbox_config(const struct pod_config_context *c, uint32_t attempt, struct error *err)
-    MUST_CHECK;
+Cri__PodSandboxConfig *sandbox_config(const struct pod_config_context *c, uint32_t attempt,
+                                      struct error *err) MUST_CHECK;
 char *pod_log_dir(const char *logs_dir, const struct pod *p); /* <logs>/<ns>_<name>_<uid>; owned */
 char *pod_hostname(const struct pod_config_context *c);       /* owned */
 /* The pod's /etc/hosts. host_file: the node's, used by pods on the host's network. */

@@ -49,7 +49,7 @@ static void run_exec(struct hook *h, yyjson_val *exec, const char *id, int64_t t
     Cri__ExecSyncRequest r = CRI__EXEC_SYNC_REQUEST__INIT;
     size_t i, max;
     yyjson_val *word;
-    yyjson_arr_foreach(yyjson_obj_get(exec, "command"), i, max, word)
+    yyjson_arr_foreach (yyjson_obj_get(exec, "command"), i, max, word)
         cri_add_string(&r.cmd, &r.n_cmd, str_or(yyjson_get_str(word), ""));
     _cleanup_(free_p) char *copy = xstrdup(id);
     r.container_id = copy;
@@ -77,7 +77,7 @@ static int64_t port_number(yyjson_val *container, yyjson_val *port) {
         return yyjson_get_sint(port);
     size_t i, max;
     yyjson_val *p;
-    yyjson_arr_foreach(yyjson_obj_get(container, "ports"), i, max, p) {
+    yyjson_arr_foreach (yyjson_obj_get(container, "ports"), i, max, p) {
         if (str_eq(json_str(p, "name"), yyjson_get_str(port)))
             return json_int_or(yyjson_obj_get(p, "containerPort"), 0);
     }
@@ -86,8 +86,8 @@ static int64_t port_number(yyjson_val *container, yyjson_val *port) {
 
 static int run_http(struct hook *h, yyjson_val *get, int64_t timeout_ms, struct error *err) {
     struct pods *ps = h->c->worker->pods;
-    if (!ps->http && !(ps->http = http_client_new(ps->loop, &(struct http_client_options){.user_agent = "kube-lifecycle"},
-                                                  err)))
+    if (!ps->http &&
+        !(ps->http = http_client_new(ps->loop, &(struct http_client_options){.user_agent = "kube-lifecycle"}, err)))
         return -1;
     const struct strlist *ips = worker_ips(h->c->worker);
     const char *host = str_or(json_str(get, "host"), ips->count ? ips->items[0] : "127.0.0.1");
@@ -98,14 +98,11 @@ static int run_http(struct hook *h, yyjson_val *get, int64_t timeout_ms, struct 
                   (long long)port_number(h->c->spec, yyjson_obj_get(get, "port")), path[0] == '/' ? "" : "/", path);
     if (str_eq(json_str(get, "scheme"), "HTTPS"))
         return error_set(err, ERR_UNSUPPORTED, "httpGet with scheme HTTPS is not supported on this node");
-    h->http = http_call(ps->http,
-                        &(struct http_call_options){.method = "GET",
-                                                    .url = url,
-                                                    .max_body = 65536,
-                                                    .timeout_ms = (int)timeout_ms,
-                                                    .done = on_http,
-                                                    .arg = h},
-                        err);
+    h->http = http_call(
+        ps->http,
+        &(struct http_call_options){
+            .method = "GET", .url = url, .max_body = 65536, .timeout_ms = (int)timeout_ms, .done = on_http, .arg = h},
+        err);
     return h->http ? 0 : -1;
 }
 

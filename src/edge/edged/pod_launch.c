@@ -209,7 +209,7 @@ static void plan_sub_paths(struct launch_files *f, const struct pod_config_conte
         return; /* container_config has passed with the same input */
     size_t i, max;
     yyjson_val *m;
-    yyjson_arr_foreach(yyjson_obj_get(c->spec, "volumeMounts"), i, max, m) {
+    yyjson_arr_foreach (yyjson_obj_get(c->spec, "volumeMounts"), i, max, m) {
         char *sub = mount_sub_path(m, &env);
         char *host = volume_host_path(w->pod, w->dir, json_str(m, "name"));
         if (sub && host) {
@@ -296,8 +296,7 @@ void worker_start_container(struct worker_container *c) {
     worker_pod_context(w, &ctx);
     c->restarts = old ? old->restarts + 1 : 0;
     _cleanup_(free_p) char *term = xasprintf("%s/containers/%s/%lld", w->dir, c->name, (long long)c->restarts);
-    _cleanup_(free_p) char *subs =
-        xasprintf("%s/volume-subpaths/%s/%lld", w->dir, c->name, (long long)c->restarts);
+    _cleanup_(free_p) char *subs = xasprintf("%s/volume-subpaths/%s/%lld", w->dir, c->name, (long long)c->restarts);
     if (need_sandbox_config(w, &ctx, &err) < 0 || build_config(c, &ctx, term, subs, &err) < 0) {
         launch_failed(c, "CreateContainerConfigError", &err, CONFIG_RETRY_MS);
         w->refresh_wanted = true; /* what was missing may be there the next time */

@@ -57,7 +57,7 @@ static void take_stored(struct pods *ps, yyjson_val *list) {
     struct strlist uids = {0};
     size_t i, max;
     yyjson_val *v;
-    yyjson_arr_foreach(list, i, max, v) {
+    yyjson_arr_foreach (list, i, max, v) {
         yyjson_doc *parsed = NULL;
         if (yyjson_is_str(v)) {
             parsed = json_parse(bytes_of(yyjson_get_str(v), yyjson_get_len(v)), MESSAGE_MAX, NULL);

@@ -1,4 +1,5 @@
-/* Starting: sandbox, volumes, images, containers. Each step ends in worker_op_end, which makes the worker look again. */
+/* Starting: sandbox, volumes, images, containers. Each step ends in worker_op_end, which makes the worker look again.
+ */
 #define LOG_COMPONENT "edged"
 #include "base/clock.h"
 #include "base/file.h"
@@ -11,8 +12,11 @@
 #define CREATE_RETRY_MS 10000
 
 const struct strlist *worker_ips(const struct pod_worker *w) {
+    static const struct strlist none;
     const struct rt_sandbox *s = rt_current_sandbox(&w->rt);
-    return w->pod && pod_host_network(w->pod) ? &w->pods->node.host_ips : s ? &s->ips : &(struct strlist){0};
+    if (w->pod && pod_host_network(w->pod))
+        return &w->pods->node.host_ips;
+    return s ? &s->ips : &none;
 }
 
 void worker_pod_context(struct pod_worker *w, struct pod_config_context *out) {
@@ -44,8 +48,8 @@ static void sandbox_failed(struct pod_worker *w, const struct error *err) {
     int64_t now = clock_mono_ms();
     crash_backoff_next(&w->sandbox_backoff, now);
     /* The first tries come quickly: a network plugin that is still starting is the usual reason. */
-    w->sandbox_not_before_ms = now + (w->sandbox_backoff.delay_ms <= CRASH_BACKOFF_FIRST_MS ? RETRY_MS
-                                                                                              : w->sandbox_backoff.delay_ms);
+    w->sandbox_not_before_ms =
+        now + (w->sandbox_backoff.delay_ms <= CRASH_BACKOFF_FIRST_MS ? RETRY_MS : w->sandbox_backoff.delay_ms);
     if (!str_eq(w->sandbox_error, err->msg))
         log_warn("pod sandbox not made: %s pod=%s/%s", err->msg, w->ns, w->name);
     free(w->sandbox_error);

@@ -204,7 +204,7 @@ struct condition {
 static yyjson_mut_val *old_condition(yyjson_mut_val *list, const char *type) {
     size_t i, max;
     yyjson_mut_val *c;
-    yyjson_mut_arr_foreach(list, i, max, c) {
+    yyjson_mut_arr_foreach (list, i, max, c) {
         if (str_eq(json_mut_str(c, "type"), type))
             return c;
     }
@@ -238,7 +238,8 @@ static void set_condition(struct builder *b, yyjson_mut_val *list, struct condit
 }
 
 /* "containers with unready status: [a b]"; NULL if there is none. */
-static char *name_list(const struct status_input *in, const char *text, bool init, bool (*bad)(const struct container_view *)) {
+static char *name_list(const struct status_input *in, const char *text, bool init,
+                       bool (*bad)(const struct container_view *)) {
     struct buf out = BUF_INIT(65536);
     for (size_t i = 0; i < in->n_views; i++) {
         const struct container_view *v = &in->views[i];
@@ -263,7 +264,7 @@ static bool not_initialized(const struct container_view *v) {
 static char *missing_gate(const struct builder *b, yyjson_mut_val *list) {
     size_t i, max;
     yyjson_val *g;
-    yyjson_arr_foreach(yyjson_obj_get(b->in->pod->spec, "readinessGates"), i, max, g) {
+    yyjson_arr_foreach (yyjson_obj_get(b->in->pod->spec, "readinessGates"), i, max, g) {
         const char *type = str_or(json_str(g, "conditionType"), "");
         yyjson_mut_val *c = old_condition(list, type);
         if (!c)

@@ -34,8 +34,8 @@ static void send_stop(struct worker_container *c, int64_t seconds) {
     q.container_id = r->id;
     q.timeout = seconds;
     worker_op_begin(c->worker);
-    cri_call(c->worker->pods->cri, CRI_STOP_CONTAINER, &q, (int)(seconds * 1000 > 86400000 ? 86400000 : seconds * 1000) +
-             STOP_MARGIN_MS, on_stop_done, c);
+    cri_call(c->worker->pods->cri, CRI_STOP_CONTAINER, &q,
+             (int)(seconds * 1000 > 86400000 ? 86400000 : seconds * 1000) + STOP_MARGIN_MS, on_stop_done, c);
 }
 
 static void on_pre_stop(struct worker_container *c, const struct error *err) {

@@ -45,7 +45,7 @@ void worker_free(struct pod_worker *w) {
     rt_pod_free(&w->rt);
     pod_free(w->pod);
     timer_free(w->timer);
-    char *const strings[] = {w->uid,          w->ns,           w->name,           w->dir,
+    char *const strings[] = {w->uid,           w->ns,           w->name,           w->dir,
                              w->sandbox_error, w->volume_error, w->failed_message, w->unsupported};
     for (size_t i = 0; i < ARRAY_LEN(strings); i++)
         free(strings[i]);
@@ -108,12 +108,12 @@ void worker_set_waiting(struct worker_container *c, const char *reason, const ch
 static void add_containers(struct pod_worker *w, const char *list, bool init) {
     size_t i, max;
     yyjson_val *spec;
-    yyjson_arr_foreach(yyjson_obj_get(w->pod->spec, list), i, max, spec) {
+    yyjson_arr_foreach (yyjson_obj_get(w->pod->spec, list), i, max, spec) {
         struct worker_container *c = &w->containers[w->n_containers++];
         *c = (struct worker_container){.worker = w,
                                        .spec = spec,
                                        .name = xstrdup(json_str(spec, "name")),
-                                       .role = !init                       ? ROLE_MAIN
+                                       .role = !init                        ? ROLE_MAIN
                                                : container_is_sidecar(spec) ? ROLE_SIDECAR
                                                                             : ROLE_INIT,
                                        .image_uid = -1,
@@ -130,6 +130,7 @@ static void first_pod(struct pod_worker *w) {
     add_containers(w, "containers", false);
     w->qos = pod_qos(w->pod);
     w->stage = STAGE_RUN;
+    w->cleaned = false;
     w->refresh_wanted = pod_has_refreshed_volumes(w->pod); /* it may have changed while we were not there */
     w->was_final = phase_is_final(json_str(w->pod->obj, "status", "phase"));
     const char *started = json_str(w->pod->obj, "status", "startTime");
@@ -367,6 +368,8 @@ void worker_sync(struct pod_worker *w) {
     struct pods *ps = w->pods;
     if (!ps->listed)
         return; /* what runs already is not known yet */
+    if (!w->pod && !ps->set_complete)
+        return; /* perhaps its pod is among the stored ones */
     if (w->removed && w->stage == STAGE_RUN)
         worker_stop(w, NULL, NULL);
     if (w->stage == STAGE_RUN && w->deleting)

@@ -76,9 +76,9 @@ struct pod_worker {
     int64_t refresh_not_before_ms, token_renew_at;
     char *volume_error;
 
-    bool deleting;  /* the API wants it gone */
-    bool removed;   /* the API has no such pod any more */
-    bool cleaned;   /* volumes and cgroup are gone */
+    bool deleting; /* the API wants it gone */
+    bool removed;  /* the API has no such pod any more */
+    bool cleaned;  /* volumes and cgroup are gone */
     bool clean_busy;
     bool logs_kept; /* cleaned, but for the logs */
     int64_t grace_s, stop_begun_ms;

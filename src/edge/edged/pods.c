@@ -72,7 +72,7 @@ void pods_free(struct pods *ps) {
         return;
     relist_free(ps);
     struct pod_worker *w, *tmp;
-    HASH_ITER(hh, ps->workers, w, tmp) {
+    HASH_ITER (hh, ps->workers, w, tmp) {
         HASH_DEL(ps->workers, w);
         worker_free(w);
     }
@@ -113,7 +113,7 @@ void pods_set_node(struct pods *ps, const char *ip, int64_t cpu_milli, int64_t m
     strlist_free(&ps->node.host_ips);
     strlist_add(&ps->node.host_ips, ip);
     struct pod_worker *w, *tmp;
-    HASH_ITER(hh, ps->workers, w, tmp)
+    HASH_ITER (hh, ps->workers, w, tmp)
         worker_wake(w, 0);
 }
 
@@ -160,7 +160,7 @@ void pods_remove(struct pods *ps, const char *uid) {
 
 void pods_set_complete(struct pods *ps, const struct strlist *uids) {
     struct pod_worker *w, *tmp;
-    HASH_ITER(hh, ps->workers, w, tmp) {
+    HASH_ITER (hh, ps->workers, w, tmp) {
         if (w->pod && !strlist_has(uids, w->uid))
             w->removed = true;
         worker_wake(w, 0);
@@ -176,7 +176,7 @@ void pods_set_complete(struct pods *ps, const struct strlist *uids) {
 void pods_object_changed(struct pods *ps, const char *kind, const char *ns, const char *name) {
     enum object_kind k = str_eq(kind, "secret") ? OBJ_SECRET : OBJ_CONFIGMAP;
     struct pod_worker *w, *tmp;
-    HASH_ITER(hh, ps->workers, w, tmp) {
+    HASH_ITER (hh, ps->workers, w, tmp) {
         if (w->pod && str_eq(w->ns, ns) && pod_refers_to(w->pod, k, name))
             worker_refresh(w);
     }
@@ -220,7 +220,7 @@ void pods_remove_orphans(struct pods *ps) {
     j->pods = ps;
     j->pods_dir = xasprintf("%s/pods", ps->root);
     struct pod_worker *w, *tmp;
-    HASH_ITER(hh, ps->workers, w, tmp)
+    HASH_ITER (hh, ps->workers, w, tmp)
         strlist_add(&j->known, w->uid);
     pool_submit(ps->pool, ps->loop, remove_orphans, orphans_removed, j);
 }

@@ -38,7 +38,7 @@ struct pods {
     bool set_complete;          /* the stored pods are all known: strangers may be removed */
     void (*on_set_complete)(void *arg);
     void *on_set_complete_arg;
-    bool listed;                /* the runtime was listed at least once since it answered */
+    bool listed; /* the runtime was listed at least once since it answered */
 
     /* relist.c */
     struct timer *relist_timer;
@@ -62,7 +62,7 @@ void pods_set_complete(struct pods *ps, const struct strlist *uids); /* the stor
 void pods_object_changed(struct pods *ps, const char *kind, const char *ns, const char *name);
 struct pod_source;
 struct pod_source *pod_source_new(struct pods *ps);
-void pod_source_start(struct pod_source *s); /* asks for the stored pods until they are there */
+void pod_source_start(struct pod_source *s);                      /* asks for the stored pods until they are there */
 void pod_source_message(struct pod_source *s, struct message *m); /* borrowed */
 void pod_source_free(struct pod_source *s);
 

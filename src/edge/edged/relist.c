@@ -100,7 +100,7 @@ static void ask(struct rt_query *q) {
 
 static void query(struct pods *ps, struct pod_worker *w, const char *id, bool sandbox, bool expect_exit) {
     struct rt_query *q;
-    DL_FOREACH(ps->queries, q) {
+    DL_FOREACH (ps->queries, q) {
         if (str_eq(q->id, id)) {
             q->expect_exit |= expect_exit;
             return;
@@ -125,7 +125,7 @@ void pods_query_sandbox(struct pods *ps, struct pod_worker *w, const char *id) {
 void pods_runtime_event(void *arg, const char *id) {
     struct pods *ps = arg;
     struct pod_worker *w, *tmp;
-    HASH_ITER(hh, ps->workers, w, tmp) {
+    HASH_ITER (hh, ps->workers, w, tmp) {
         const struct rt_container *c = rt_container_find(&w->rt, id);
         if (c && c->state == RT_EXITED && c->detailed)
             return;
@@ -217,7 +217,7 @@ static void check_first_done(void *arg) {
     relist_init(ps);
     ps->listed = true;
     struct pod_worker *w, *tmp;
-    HASH_ITER(hh, ps->workers, w, tmp)
+    HASH_ITER (hh, ps->workers, w, tmp)
         worker_wake(w, 0);
     schedule(ps);
 }
@@ -230,13 +230,13 @@ static void on_containers(void *arg, int status, const void *reply, const struct
         return;
     }
     apply_containers(ps, reply);
-    HASH_ITER(hh, ps->workers, w, tmp) {
+    HASH_ITER (hh, ps->workers, w, tmp) {
         if (!leave_out(ps, w))
             drop_unseen(w);
     }
     ps->relist_busy = false;
     if (ps->listed) {
-        HASH_ITER(hh, ps->workers, w, tmp) {
+        HASH_ITER (hh, ps->workers, w, tmp) {
             if (!w->pod && ps->set_complete)
                 worker_wake(w, 0);
         }
@@ -256,7 +256,7 @@ static void on_sandboxes(void *arg, int status, const void *reply, const struct 
         relist_failed(ps, err);
         return;
     }
-    HASH_ITER(hh, ps->workers, w, tmp) {
+    HASH_ITER (hh, ps->workers, w, tmp) {
         for (struct rt_container *c = w->rt.containers; c; c = c->next)
             c->seen = false;
         for (struct rt_sandbox *s = w->rt.sandboxes; s; s = s->next)

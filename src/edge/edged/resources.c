@@ -63,7 +63,7 @@ static void qos_of_list(yyjson_val *list, bool *any, bool *guaranteed) {
     static const char *const resources[] = {"cpu", "memory"};
     size_t i, max;
     yyjson_val *c;
-    yyjson_arr_foreach(list, i, max, c) {
+    yyjson_arr_foreach (list, i, max, c) {
         for (size_t r = 0; r < ARRAY_LEN(resources); r++) {
             int64_t request = container_request(c, resources[r]), limit = container_limit(c, resources[r]);
             if (request > 0 || limit > 0)
@@ -119,12 +119,12 @@ static int64_t pod_sum(const struct pod *p, const char *resource, int64_t (*of)(
     int64_t sum = 0, sidecars = 0, peak = 0;
     size_t i, max;
     yyjson_val *c;
-    yyjson_arr_foreach(yyjson_obj_get(p->spec, "containers"), i, max, c) {
+    yyjson_arr_foreach (yyjson_obj_get(p->spec, "containers"), i, max, c) {
         int64_t n = of(c, resource);
         *everyone &= n > 0;
         sum += n > 0 ? n : 0;
     }
-    yyjson_arr_foreach(yyjson_obj_get(p->spec, "initContainers"), i, max, c) {
+    yyjson_arr_foreach (yyjson_obj_get(p->spec, "initContainers"), i, max, c) {
         int64_t n = of(c, resource);
         *everyone &= n > 0;
         n = n > 0 ? n : 0;

@@ -1,5 +1,6 @@
 #include "edge/edged/runtime_view.h"
 
+#include "base/mem.h"
 #include "edge/edged/cri.h"
 
 static void container_free(struct rt_container *c) {

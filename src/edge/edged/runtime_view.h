@@ -1,4 +1,5 @@
-/* What the runtime knows of one pod: its sandboxes and containers, as last seen. Plain data, filled from CRI answers. */
+/* What the runtime knows of one pod: its sandboxes and containers, as last seen. Plain data, filled from CRI answers.
+ */
 #pragma once
 
 #include "base/str.h"
@@ -41,8 +42,8 @@ struct rt_sandbox {
 };
 
 struct rt_pod {
-    struct rt_sandbox *sandboxes;     /* newest first */
-    struct rt_container *containers;  /* newest first */
+    struct rt_sandbox *sandboxes;    /* newest first */
+    struct rt_container *containers; /* newest first */
 };
 
 void rt_pod_free(struct rt_pod *p);

@@ -76,15 +76,15 @@ static void cluster_dns(const struct pod_config_context *c, Cri__DNSConfig *d) {
 static void add_dns_config(yyjson_val *config, Cri__DNSConfig *d) {
     size_t i, max;
     yyjson_val *v;
-    yyjson_arr_foreach(yyjson_obj_get(config, "nameservers"), i, max, v) {
+    yyjson_arr_foreach (yyjson_obj_get(config, "nameservers"), i, max, v) {
         if (yyjson_is_str(v))
             add_unique(&d->servers, &d->n_servers, yyjson_get_str(v), DNS_MAX_SERVERS);
     }
-    yyjson_arr_foreach(yyjson_obj_get(config, "searches"), i, max, v) {
+    yyjson_arr_foreach (yyjson_obj_get(config, "searches"), i, max, v) {
         if (yyjson_is_str(v))
             add_unique(&d->searches, &d->n_searches, yyjson_get_str(v), DNS_MAX_SEARCHES);
     }
-    yyjson_arr_foreach(yyjson_obj_get(config, "options"), i, max, v) {
+    yyjson_arr_foreach (yyjson_obj_get(config, "options"), i, max, v) {
         const char *name = json_str(v, "name"), *value = json_str(v, "value");
         if (str_empty(name))
             continue;
@@ -105,7 +105,8 @@ static Cri__DNSConfig *dns_config(const struct pod_config_context *c) {
     const struct pod *p = c->field.pod;
     const char *policy = str_or(json_str(p->spec, "dnsPolicy"), "ClusterFirst");
     Cri__DNSConfig *d = CRI_NEW(Cri__DNSConfig, cri__dnsconfig__init);
-    bool cluster = str_eq(policy, "ClusterFirstWithHostNet") || (str_eq(policy, "ClusterFirst") && !pod_host_network(p));
+    bool cluster =
+        str_eq(policy, "ClusterFirstWithHostNet") || (str_eq(policy, "ClusterFirst") && !pod_host_network(p));
     if (!str_eq(policy, "None")) {
         if (cluster && c->dns->cluster_dns->count > 0) {
             cluster_dns(c, d);
@@ -176,9 +177,9 @@ void pod_hosts_file(const struct pod_config_context *c, struct bytes host_file, 
     yyjson_val *aliases = yyjson_obj_get(p->spec, "hostAliases");
     if (yyjson_arr_size(aliases) > 0)
         buf_add_str(out, "\n# Entries added by HostAliases.\n");
-    yyjson_arr_foreach(aliases, i, max, alias) {
+    yyjson_arr_foreach (aliases, i, max, alias) {
         buf_add_str(out, str_or(json_str(alias, "ip"), ""));
-        yyjson_arr_foreach(yyjson_obj_get(alias, "hostnames"), j, n, name)
+        yyjson_arr_foreach (yyjson_obj_get(alias, "hostnames"), j, n, name)
             buf_addf(out, "\t%s", str_or(yyjson_get_str(name), ""));
         buf_add_char(out, '\n');
     }
@@ -191,10 +192,10 @@ static void add_ports(const struct pod *p, Cri__PodSandboxConfig *s) {
     for (size_t l = 0; l < ARRAY_LEN(lists); l++) {
         size_t i, max, j, n;
         yyjson_val *container, *port;
-        yyjson_arr_foreach(yyjson_obj_get(p->spec, lists[l]), i, max, container) {
+        yyjson_arr_foreach (yyjson_obj_get(p->spec, lists[l]), i, max, container) {
             if (l == 0 && !container_is_sidecar(container))
                 continue;
-            yyjson_arr_foreach(yyjson_obj_get(container, "ports"), j, n, port) {
+            yyjson_arr_foreach (yyjson_obj_get(container, "ports"), j, n, port) {
                 int64_t host = json_int_or(yyjson_obj_get(port, "hostPort"), 0);
                 int64_t inner = json_int_or(yyjson_obj_get(port, "containerPort"), 0);
                 const char *protocol = str_or(json_str(port, "protocol"), "TCP");
@@ -217,7 +218,7 @@ static void add_ports(const struct pod *p, Cri__PodSandboxConfig *s) {
 static void add_map(yyjson_val *map, Cri__KeyValue ***list, size_t *n) {
     size_t i, max;
     yyjson_val *key, *val;
-    yyjson_obj_foreach(map, i, max, key, val) {
+    yyjson_obj_foreach (map, i, max, key, val) {
         if (yyjson_is_str(val))
             cri_add_pair(list, n, yyjson_get_str(key), yyjson_get_str(val));
     }
@@ -226,12 +227,11 @@ static void add_map(yyjson_val *map, Cri__KeyValue ***list, size_t *n) {
 Cri__NamespaceOption *pod_namespaces(const struct pod *p) {
     Cri__NamespaceOption *o = CRI_NEW(Cri__NamespaceOption, cri__namespace_option__init);
     o->network = pod_host_network(p) ? CRI__NAMESPACE_MODE__NODE : CRI__NAMESPACE_MODE__POD;
-    o->ipc = json_bool_or(yyjson_obj_get(p->spec, "hostIPC"), false) ? CRI__NAMESPACE_MODE__NODE
-                                                                     : CRI__NAMESPACE_MODE__POD;
-    o->pid = json_bool_or(yyjson_obj_get(p->spec, "hostPID"), false) ? CRI__NAMESPACE_MODE__NODE
-             : json_bool_or(yyjson_obj_get(p->spec, "shareProcessNamespace"), false)
-                 ? CRI__NAMESPACE_MODE__POD
-                 : CRI__NAMESPACE_MODE__CONTAINER;
+    o->ipc =
+        json_bool_or(yyjson_obj_get(p->spec, "hostIPC"), false) ? CRI__NAMESPACE_MODE__NODE : CRI__NAMESPACE_MODE__POD;
+    o->pid = json_bool_or(yyjson_obj_get(p->spec, "hostPID"), false)                 ? CRI__NAMESPACE_MODE__NODE
+             : json_bool_or(yyjson_obj_get(p->spec, "shareProcessNamespace"), false) ? CRI__NAMESPACE_MODE__POD
+                                                                                     : CRI__NAMESPACE_MODE__CONTAINER;
     return o;
 }
 
@@ -240,7 +240,7 @@ static bool has_privileged(const struct pod *p) {
     for (size_t l = 0; l < ARRAY_LEN(lists); l++) {
         size_t i, max;
         yyjson_val *c;
-        yyjson_arr_foreach(yyjson_obj_get(p->spec, lists[l]), i, max, c) {
+        yyjson_arr_foreach (yyjson_obj_get(p->spec, lists[l]), i, max, c) {
             if (json_bool_or(json_get(c, "securityContext", "privileged"), false))
                 return true;
         }
@@ -256,7 +256,7 @@ void add_supplemental_groups(const struct pod *p, int64_t **list, size_t *n) {
     *list = xcalloc(yyjson_arr_size(groups) + 1, sizeof(**list));
     if (fs_group >= 0)
         (*list)[(*n)++] = fs_group;
-    yyjson_arr_foreach(groups, i, max, g) {
+    yyjson_arr_foreach (groups, i, max, g) {
         if (yyjson_is_int(g))
             (*list)[(*n)++] = yyjson_get_sint(g);
     }
@@ -310,7 +310,7 @@ Cri__PodSandboxConfig *sandbox_config(const struct pod_config_context *c, uint32
     s->linux->security_context = sandbox_security(c);
     size_t i, max;
     yyjson_val *sysctl;
-    yyjson_arr_foreach(json_get(p->spec, "securityContext", "sysctls"), i, max, sysctl)
+    yyjson_arr_foreach (json_get(p->spec, "securityContext", "sysctls"), i, max, sysctl)
         cri_add_pair(&s->linux->sysctls, &s->linux->n_sysctls, str_or(json_str(sysctl, "name"), ""),
                      str_or(json_str(sysctl, "value"), ""));
     if (!pod_host_network(p) && strlen(s->hostname) > HOSTNAME_MAX + 1) {

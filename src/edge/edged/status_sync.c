@@ -44,7 +44,7 @@ static void on_connected(void *arg, bool connected) {
     if (!connected || !s->bus)
         return;
     struct entry *e, *tmp;
-    HASH_ITER(hh, s->entries, e, tmp) {
+    HASH_ITER (hh, s->entries, e, tmp) {
         backoff_reset(&e->backoff);
         if (!e->request)
             timer_set(e->retry, 0);
@@ -107,7 +107,7 @@ void status_sync_free(struct status_sync *s) {
     if (!s)
         return;
     struct entry *e, *tmp;
-    HASH_ITER(hh, s->entries, e, tmp)
+    HASH_ITER (hh, s->entries, e, tmp)
         entry_free(e);
     free(s);
 }
@@ -243,8 +243,8 @@ static void send_delete(struct entry *e) {
         xasprintf("{\"kind\":\"DeleteOptions\",\"apiVersion\":\"v1\",\"gracePeriodSeconds\":0,\"preconditions\":"
                   "{\"uid\":\"%s\"}}",
                   e->uid);
-    e->request = bus_request(e->sync->bus, MODULE_METAMANAGER,
-                             request_for(e, "pod", OP_DELETE, NULL, bytes_str(json)), SEND_TIMEOUT_MS, on_deleted, e);
+    e->request = bus_request(e->sync->bus, MODULE_METAMANAGER, request_for(e, "pod", OP_DELETE, NULL, bytes_str(json)),
+                             SEND_TIMEOUT_MS, on_deleted, e);
 }
 
 static void try_send(struct entry *e) {
@@ -264,8 +264,7 @@ static void try_send(struct entry *e) {
 
 void status_sync_set(struct status_sync *s, const struct pod *p, yyjson_mut_doc *status) {
     struct entry *e = ensure(s, p);
-    bool same = e->wanted &&
-                json_mut_equal(yyjson_mut_doc_get_root(e->wanted), yyjson_mut_doc_get_root(status));
+    bool same = e->wanted && json_mut_equal(yyjson_mut_doc_get_root(e->wanted), yyjson_mut_doc_get_root(status));
     yyjson_mut_doc_free(e->wanted);
     e->wanted = status;
     if (!same)

@@ -64,9 +64,12 @@ static int check_host_path(const struct planned_volume *v, struct error *err) {
         const char *type;
         mode_t mode;
         const char *word;
-    } types[] = {{"Directory", S_IFDIR, "a directory"},        {"DirectoryOrCreate", S_IFDIR, "a directory"},
-                 {"File", S_IFREG, "a file"},                  {"FileOrCreate", S_IFREG, "a file"},
-                 {"Socket", S_IFSOCK, "a socket"},             {"CharDevice", S_IFCHR, "a character device"},
+    } types[] = {{"Directory", S_IFDIR, "a directory"},
+                 {"DirectoryOrCreate", S_IFDIR, "a directory"},
+                 {"File", S_IFREG, "a file"},
+                 {"FileOrCreate", S_IFREG, "a file"},
+                 {"Socket", S_IFSOCK, "a socket"},
+                 {"CharDevice", S_IFCHR, "a character device"},
                  {"BlockDevice", S_IFBLK, "a block device"}};
     if (!*v->host_type)
         return 0;

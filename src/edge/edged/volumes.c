@@ -38,14 +38,14 @@ int64_t pod_fs_group(const struct pod *p) {
 }
 
 static const char *const volume_types[][2] = {
-    {"emptyDir", "empty-dir"}, {"configMap", "configmap"},      {"secret", "secret"},
+    {"emptyDir", "empty-dir"},  {"configMap", "configmap"},      {"secret", "secret"},
     {"projected", "projected"}, {"downwardAPI", "downward-api"}, {"hostPath", NULL},
 };
 
 static yyjson_val *find_volume(const struct pod *p, const char *name) {
     size_t i, max;
     yyjson_val *v;
-    yyjson_arr_foreach(yyjson_obj_get(p->spec, "volumes"), i, max, v) {
+    yyjson_arr_foreach (yyjson_obj_get(p->spec, "volumes"), i, max, v) {
         if (str_eq(json_str(v, "name"), name))
             return v;
     }
@@ -87,7 +87,7 @@ bool volume_is_read_only(const struct pod *p, const char *name) {
 bool pod_has_refreshed_volumes(const struct pod *p) {
     size_t i, max;
     yyjson_val *v;
-    yyjson_arr_foreach(yyjson_obj_get(p->spec, "volumes"), i, max, v) {
+    yyjson_arr_foreach (yyjson_obj_get(p->spec, "volumes"), i, max, v) {
         if (refreshed(v))
             return true;
     }
@@ -140,7 +140,7 @@ static int add_key(struct planned_volume *v, const char *path, yyjson_val *val, 
 static int add_all_keys(struct planned_volume *v, yyjson_val *map, bool base64, mode_t mode, struct error *err) {
     size_t i, max;
     yyjson_val *key, *val;
-    yyjson_obj_foreach(map, i, max, key, val) {
+    yyjson_obj_foreach (map, i, max, key, val) {
         if (add_key(v, yyjson_get_str(key), val, base64, mode, err) < 0)
             return -1;
     }
@@ -166,7 +166,7 @@ static int add_object(struct planned_volume *v, const struct object_set *objects
     }
     size_t i, max;
     yyjson_val *item;
-    yyjson_arr_foreach(items, i, max, item) {
+    yyjson_arr_foreach (items, i, max, item) {
         const char *key = str_or(json_str(item, "key"), "");
         yyjson_val *val = yyjson_obj_get(data, key), *bin = secret ? NULL : yyjson_obj_get(binary, key);
         if (!val && !bin) {
@@ -186,7 +186,7 @@ static int add_downward(struct planned_volume *v, const struct field_context *c,
                         struct error *err) {
     size_t i, max;
     yyjson_val *item;
-    yyjson_arr_foreach(items, i, max, item) {
+    yyjson_arr_foreach (items, i, max, item) {
         struct buf data = BUF_INIT(VOLUME_DATA_MAX);
         yyjson_val *field = yyjson_obj_get(item, "fieldRef"), *res = yyjson_obj_get(item, "resourceFieldRef");
         int rc = field ? field_ref_value(c, json_str(field, "fieldPath"), &data, err)
@@ -228,7 +228,7 @@ static int add_projected(struct volume_plan *plan, struct planned_volume *v, con
     mode_t mode = mode_or(yyjson_obj_get(projected, "defaultMode"), MODE_DEFAULT);
     size_t i, max;
     yyjson_val *s, *src;
-    yyjson_arr_foreach(yyjson_obj_get(projected, "sources"), i, max, s) {
+    yyjson_arr_foreach (yyjson_obj_get(projected, "sources"), i, max, s) {
         int rc = 0;
         if ((src = yyjson_obj_get(s, "configMap")))
             rc = add_object(v, objects, OBJ_CONFIGMAP, json_str(src, "name"), src, mode, err);
@@ -290,7 +290,7 @@ struct volume_plan *volume_plan_new(const struct field_context *c, const struct 
     plan->volumes = xcalloc(yyjson_arr_size(list) + 1, sizeof(*plan->volumes));
     size_t i, max;
     yyjson_val *volume;
-    yyjson_arr_foreach(list, i, max, volume) {
+    yyjson_arr_foreach (list, i, max, volume) {
         struct planned_volume *v = &plan->volumes[plan->count++];
         v->name = xstrdup(json_str(volume, "name"));
         v->path = path_of(volume, pod_dir);
