@@ -185,22 +185,38 @@ static int on_complete(llhttp_t *l) {
     return HPE_PAUSED;
 }
 
-static const llhttp_settings_t *settings(void) {
-    static const llhttp_settings_t s = {
-        .on_url = on_url,
-        .on_header_field = on_field,
-        .on_header_field_complete = on_field_complete,
-        .on_header_value = on_value,
-        .on_headers_complete = on_head,
-        .on_body = on_body,
-        .on_message_complete = on_complete,
-    };
-    return &s;
+static int on_answer_head(llhttp_t *l) {
+    struct http_parser *p = parser_of(l);
+    p->message->status = llhttp_get_status_code(l);
+    p->in_head = false;
+    return HPE_PAUSED;
 }
+
+static const llhttp_settings_t request_settings = {
+    .on_url = on_url,
+    .on_header_field = on_field,
+    .on_header_field_complete = on_field_complete,
+    .on_header_value = on_value,
+    .on_headers_complete = on_head,
+    .on_body = on_body,
+    .on_message_complete = on_complete,
+};
+
+static const llhttp_settings_t answer_settings = {
+    .on_header_field = on_field,
+    .on_header_field_complete = on_field_complete,
+    .on_header_value = on_value,
+    .on_headers_complete = on_answer_head,
+};
 
 void http_parser_init(struct http_parser *p, struct http_message *m, size_t max_head) {
     *p = (struct http_parser){.message = m, .max_head = max_head, .in_head = true};
-    llhttp_init(&p->llhttp, HTTP_REQUEST, settings());
+    llhttp_init(&p->llhttp, HTTP_REQUEST, &request_settings);
+}
+
+void http_parser_init_answer(struct http_parser *p, struct http_message *m, size_t max_head) {
+    *p = (struct http_parser){.message = m, .max_head = max_head, .in_head = true};
+    llhttp_init(&p->llhttp, HTTP_RESPONSE, &answer_settings);
 }
 
 /* Everything that is neither kept nor body is counted, so that no line, chunk extension or trailer goes on for ever. */

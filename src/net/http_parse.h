@@ -20,6 +20,7 @@ struct http_message {
     struct http_field *fields;
     unsigned n_fields, cap_fields;
     uint8_t llhttp_method, minor; /* HTTP/1.minor */
+    int status;                   /* of an answer */
     bool keep_alive, upgrade, chunked, expects_continue;
     uint64_t content_length; /* 0 if none is given */
     struct buf body;
@@ -44,6 +45,8 @@ struct http_parser {
 void http_message_init(struct http_message *m, size_t max_head);
 void http_message_free(struct http_message *m);
 void http_parser_init(struct http_parser *p, struct http_message *m, size_t max_head); /* for the next message */
+/* Reads an answer, its head only (HTTP_EV_HEAD): for what switches protocols. */
+void http_parser_init_answer(struct http_parser *p, struct http_message *m, size_t max_head);
 /* Returns how many bytes were consumed. */
 size_t http_parse(struct http_parser *p, struct bytes in, enum http_event *ev);
 
