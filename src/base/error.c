@@ -19,6 +19,8 @@ static void cut_utf8(char *s, size_t n) {
     s[n] = 0;
 }
 
+static void format_message(char *msg, size_t size, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
+
 static void format_message(char *msg, size_t size, const char *fmt, va_list ap) {
     int n = vsnprintf(msg, size, fmt, ap);
     if (n < 0)

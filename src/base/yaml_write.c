@@ -8,12 +8,42 @@ static void write_indent(struct buf *out, unsigned indent) {
         buf_add_str(out, "  ");
 }
 
+/* The code of a character that YAML takes for a line break or refuses to read as it stands; 0 for the others. All of
+ * them have two or three bytes, but DEL. */
+static unsigned unprintable(const char *s, size_t n) {
+    const unsigned char *p = (const unsigned char *)s;
+    unsigned code = n == 1   ? p[0]
+                    : n == 2 ? (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu)
+                    : n == 3 ? (p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu)
+                             : 0;
+    bool bad = (code >= 0x7f && code <= 0x9f) || code == 0x2028 || code == 0x2029 || code == 0xfeff || code >= 0xfffe;
+    return bad ? code : 0;
+}
+
+/* A JSON string is a double-quoted YAML scalar, once those characters are escaped. */
+static void write_quoted(struct buf *out, struct bytes text) {
+    _cleanup_(buf_free) struct buf quoted = BUF_INIT(out->max);
+    if (json_append_string(&quoted, text) < 0)
+        out->overflowed = true;
+    struct bytes s = buf_bytes(&quoted);
+    while (s.len > 0) {
+        size_t n = utf8_length(s);
+        unsigned code = unprintable(s.ptr, n);
+        if (code)
+            buf_addf(out, "\\u%04x", code);
+        else
+            buf_add(out, s.ptr, n);
+        s.ptr += n;
+        s.len -= n;
+    }
+}
+
 static void write_string(struct buf *out, const char *s, size_t n) {
     struct bytes text = {s, n};
     if (yaml_scalar_plain(text))
         buf_add_bytes(out, text);
     else
-        json_append_string(out, text); /* a JSON string is a double-quoted YAML scalar */
+        write_quoted(out, text);
 }
 
 static bool is_block(const yyjson_val *v) {

@@ -115,6 +115,7 @@ static void what_is_written_reads_back_as_the_same(void **state) {
         "\",\"a\\nb\",\"\\u0001\",\"\\u00e9\",\"2001-01-01\",\"1:30\",\"0644\",\"=\",\"<<\"]",
         "{\"true\":1,\"a.b/c\":2,\"\":3,\"x y\":{\"1\":2}}",
         "\"text\"",
+        "[\"\\u007f\\u0085\\u009e\\u2028\\u2029\\ufeff\\uffff\\ud83d\\ude00\"]",
         "[]",
         "null",
     };
