@@ -3,8 +3,10 @@
 #pragma once
 
 #include "base/json.h"
+#include "base/str.h"
 
 #define uthash_fatal(message) panic("out of memory for the object cache")
+#define HASH_FUNCTION(key, len, out) ((out) = (unsigned)str_hash((key), (len)))
 #include <uthash.h>
 
 struct cache_entry {

@@ -93,25 +93,6 @@ static enum error_code code_of_status(int status) {
     return status > 0 && (size_t)status < ARRAY_LEN(codes) ? codes[status] : ERR_INTERNAL;
 }
 
-/* Unpacking allocates more than the message is long (a message of empty messages, the most): so it has a budget. */
-static void *budget_alloc(void *arg, size_t size) {
-    size_t *left = arg;
-    if (size > *left)
-        return NULL;
-    *left -= size;
-    return malloc(size);
-}
-
-static void budget_free(void *arg, void *p) {
-    free(p);
-}
-
-static ProtobufCMessage *unpack(const ProtobufCMessageDescriptor *type, struct bytes in) {
-    size_t left = in.len * 16 + 65536;
-    ProtobufCAllocator allocator = {budget_alloc, budget_free, &left};
-    return protobuf_c_message_unpack(type, &allocator, in.len, (const uint8_t *)in.ptr);
-}
-
 static void call_free(struct grpc_call *call) {
     DL_DELETE(call->channel->calls, call);
     timer_free(call->timer);
@@ -168,7 +149,7 @@ static void wire_message(void *arg, struct grpc_exchange *x, struct bytes messag
         call_fail(call, GRPC_INTERNAL, "%s: more than one answer", call->method);
         return;
     }
-    ProtobufCMessage *m = unpack(call->response_type, message);
+    ProtobufCMessage *m = grpc_unpack(call->response_type, message);
     if (!m) {
         grpc_wire_cancel(l->wire, x);
         call_fail(call, GRPC_INTERNAL, "%s: the answer is not a %s", call->method, call->response_type->name);

@@ -25,6 +25,28 @@ void grpc_exchange_clear(struct grpc_exchange *x) {
     buf_free(&x->text);
 }
 
+/* ---- messages -----------------------------------------------------------------------------------------------------
+ */
+
+/* Unpacking allocates more than the message is long (a message of empty messages, the most): so it has a budget. */
+static void *budget_alloc(void *arg, size_t size) {
+    size_t *left = arg;
+    if (size > *left)
+        return NULL;
+    *left -= size;
+    return malloc(size);
+}
+
+static void budget_free(void *arg, void *p) {
+    free(p);
+}
+
+ProtobufCMessage *grpc_unpack(const ProtobufCMessageDescriptor *type, struct bytes in) {
+    size_t left = in.len * 16 + 65536;
+    ProtobufCAllocator allocator = {budget_alloc, budget_free, &left};
+    return protobuf_c_message_unpack(type, &allocator, in.len, (const uint8_t *)in.ptr);
+}
+
 /* ---- answers ------------------------------------------------------------------------------------------------------
  */
 

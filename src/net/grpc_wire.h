@@ -8,6 +8,8 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
+#include <protobuf-c/protobuf-c.h>
+
 #define GRPC_PREFIX_SIZE 5 /* before each message: a compression flag and the length, big-endian */
 
 struct grpc_wire;
@@ -58,3 +60,7 @@ bool grpc_wire_finished(const struct grpc_wire *w); /* nothing will be sent or r
 int grpc_wire_start(struct grpc_wire *w, struct grpc_exchange *x) MUST_CHECK;
 void grpc_wire_cancel(struct grpc_wire *w, struct grpc_exchange *x); /* `ended` is not called */
 void grpc_exchange_clear(struct grpc_exchange *x);                   /* frees what the connection kept in it */
+
+/* The message, or NULL if it is not one of that type, or would take far more memory than it is long. Free it with
+ * protobuf_c_message_free_unpacked(m, NULL). */
+ProtobufCMessage *grpc_unpack(const ProtobufCMessageDescriptor *type, struct bytes in);
