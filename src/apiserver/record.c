@@ -86,8 +86,8 @@ static void reorder(yyjson_mut_doc *d, yyjson_mut_val *obj, const char *const *f
         yyjson_mut_obj_iter_remove(&it);
         yyjson_mut_obj_add(sorted, key, v);
     }
-    yyjson_mut_obj_clear(obj);
-    *obj = *sorted;
+    obj->tag = sorted->tag; /* its content; its place among its own siblings stays */
+    obj->uni = sorted->uni;
 }
 
 char *record_write(yyjson_mut_doc *d, yyjson_mut_val *root, const char *api_version, const char *kind, size_t *len) {
