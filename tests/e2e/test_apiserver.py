@@ -1,0 +1,798 @@
+"""The embedded API server of cloudcore --standalone, by HTTP: the numbers are those of the conformance checklist that it is
+built against."""
+
+import json
+import ssl
+import threading
+import time
+import uuid
+
+import pytest
+
+from harness.api import Api
+from harness.processes import wait_for
+
+CM = "/api/v1/namespaces/default/configmaps"
+PODS = "/api/v1/namespaces/default/pods"
+NODES = "/api/v1/nodes"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+MERGE, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+
+
+@pytest.fixture(scope="module")
+def api(cloud_only):
+    return Api(cloud_only.cloud.kubeconfig)
+
+
+def unique(prefix="t"):
+    return f"{prefix}-{uuid.uuid4().hex[:8]}"
+
+
+def config_map(name, **data):
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def pod(name, **spec):
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {"containers": [{"name": "c", "image": "img:1"}], **spec}}
+
+
+def raw(api, method, path, body=None, headers=None):
+    """(status, headers, text) on a connection of its own."""
+    c = api.connect()
+    data = json.dumps(body) if isinstance(body, (dict, list)) else body
+    c.request(method, path, data, headers or ({"Content-Type": "application/json"} if data else {}))
+    r = c.getresponse()
+    text = r.read().decode()
+    c.close()
+    return r.status, r.headers, text
+
+
+def refused(answer, code, reason):
+    status, body = answer
+    assert (status, body["kind"], body["reason"], body["code"]) == (code, "Status", reason, code), body
+    return body
+
+
+class Watch:
+    """A watch read on a thread of its own."""
+
+    def __init__(self, api, path):
+        self.events, self.ended = [], threading.Event()
+        self.connection = api.connect()
+        self.connection.request("GET", path + ("&" if "?" in path else "?") + "watch=1")
+        self.response = self.connection.getresponse()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        try:
+            for line in self.response:
+                self.events.append(json.loads(line))
+        except (OSError, ValueError, ssl.SSLError):
+            pass
+        self.ended.set()
+
+    def seen(self):
+        return [(e["type"], e["object"]["metadata"].get("name")) for e in self.events]
+
+    def wait(self, n, timeout=5):
+        wait_for(f"{n} events", lambda: len(self.events) >= n, timeout)
+        return self.events
+
+    def close(self):
+        self.connection.close()
+
+
+# ---- 10.1 transport, contract, errors ----
+
+def test_1_no_credentials_no_answer(api):
+    anonymous = ssl.create_default_context()
+    anonymous.check_hostname, anonymous.verify_mode = False, ssl.CERT_NONE
+    import http.client
+    c = http.client.HTTPSConnection(api.host, api.port, context=anonymous)
+    c.request("GET", "/api/v1/pods")
+    r = c.getresponse()
+    assert r.status == 401 and json.loads(r.read())["reason"] == "Unauthorized"
+    c.request("GET", "/healthz")
+    r = c.getresponse()
+    assert (r.status, r.read()) == (200, b"ok")
+
+
+def test_3_an_unknown_path_is_404(api):
+    refused(api.request("GET", "/apis/nope.io/v1/foos"), 404, "NotFound")
+    refused(api.request("GET", "/nope"), 404, "NotFound")
+
+
+def test_4_5_missing_and_existing(api):
+    name = unique()
+    body = refused(api.request("GET", f"{PODS}/missing"), 404, "NotFound")
+    assert body["message"] == 'pods "missing" not found'
+    assert body["details"] == {"name": "missing", "kind": "pods"}
+    api.ok("POST", CM, config_map(name))
+    refused(api.request("POST", CM, config_map(name)), 409, "AlreadyExists")
+
+
+def test_6_7_updates_and_the_resource_version(api):
+    name = unique()
+    first = api.ok("POST", CM, config_map(name, a="1"))
+    second = api.ok("PUT", f"{CM}/{name}", {**first, "data": {"a": "2"}})
+    assert int(second["metadata"]["resourceVersion"]) > int(first["metadata"]["resourceVersion"])
+    stale = refused(api.request("PUT", f"{CM}/{name}", {**first, "data": {"a": "3"}}), 409, "Conflict")
+    assert stale["details"]["kind"] == "configmaps"
+    assert api.ok("PUT", f"{CM}/{name}", config_map(name, a="4"))["data"] == {"a": "4"}
+
+
+def test_8_9_leases_need_a_resource_version_and_are_made_by_put(api):
+    name = unique()
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name},
+             "spec": {"holderIdentity": "x", "leaseDurationSeconds": 40}}
+    assert api.request("PUT", f"{LEASES}/{name}", lease)[0] == 201
+    body = refused(api.request("PUT", f"{LEASES}/{name}", lease), 422, "Invalid")
+    assert body["details"]["causes"][0]["field"] == "metadata.resourceVersion"
+    refused(api.request("PUT", f"{CM}/{unique()}", config_map("")), 400, "BadRequest")
+    missing = unique()
+    refused(api.request("PUT", f"{CM}/{missing}", config_map(missing)), 404, "NotFound")
+
+
+def test_10_to_14_wrong_bodies(api):
+    name = unique()
+    api.ok("POST", CM, config_map(name))
+    refused(api.request("PUT", f"{CM}/{name}", config_map("other")), 400, "BadRequest")
+    elsewhere = config_map(name)
+    elsewhere["metadata"]["namespace"] = "kube-system"
+    refused(api.request("POST", CM, elsewhere), 400, "BadRequest")
+    refused(api.request("POST", CM, {**config_map(name), "kind": "Secret"}), 400, "BadRequest")
+    refused(api.request("POST", CM, '{"a":'), 400, "BadRequest")
+    refused(api.request("POST", CM, "[]"), 400, "BadRequest")
+    refused(api.request("POST", CM, "[" * 5000), 400, "BadRequest")
+    body = refused(api.request("POST", CM.replace("default", "nowhere"), config_map("x")), 404, "NotFound")
+    assert body["message"] == 'namespaces "nowhere" not found'
+
+
+def test_15_16_negotiation(api):
+    def accept(value, path=CM):
+        return raw(api, "GET", path, headers={"Accept": value})[0]
+    assert accept("application/vnd.kubernetes.protobuf") == 406
+    assert accept("application/vnd.kubernetes.protobuf, */*") == 200
+    assert accept("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1") == 406
+    status, _, _ = raw(api, "POST", CM, config_map(unique()), {"Content-Type": "application/json; charset=utf-8"})
+    assert status == 201
+    status, _, text = raw(api, "POST", CM, "x: y", {"Content-Type": "application/yaml"})
+    assert status == 415 and json.loads(text)["reason"] == "UnsupportedMediaType"
+
+
+def test_21_22_sizes(api):
+    big = config_map(unique(), a="x" * (4 << 20))
+    refused(api.request("POST", CM, big), 413, "RequestEntityTooLarge")
+    refused(api.request("POST", CM, config_map(unique(), a="x" * ((1 << 20) + 1))), 422, "Invalid")
+
+
+def test_23_empty_lists(api):
+    body = api.ok("GET", "/api/v1/namespaces/kube-public/secrets")
+    assert body["items"] == [] and body["kind"] == "SecretList" and int(body["metadata"]["resourceVersion"]) > 0
+
+
+def test_24_25_deletions(api):
+    name = unique()
+    made = api.ok("POST", CM, config_map(name))
+    refused(api.request("DELETE", f"{CM}/{name}", {"preconditions": {"uid": "other"}}), 409, "Conflict")
+    gone = api.ok("DELETE", f"{CM}/{name}", {"propagationPolicy": "Background"})
+    assert gone["status"] == "Success" and gone["details"]["uid"] == made["metadata"]["uid"]
+    api.ok("POST", PODS, pod(name, schedulerName="nobody"))
+    assert api.ok("DELETE", f"{PODS}/{name}")["kind"] == "Pod"  # 124: not scheduled, so at once
+    refused(api.request("GET", f"{PODS}/{name}"), 404, "NotFound")
+
+
+def test_26_deletecollection(api):
+    mark = unique()
+    for i in range(3):
+        c = config_map(f"{mark}-{i}")
+        c["metadata"]["labels"] = {"mark": mark, "i": str(i)}
+        api.ok("POST", CM, c)
+    api.ok("DELETE", f"{CM}?labelSelector=mark={mark},i!=1")
+    left = api.ok("GET", f"{CM}?labelSelector=mark={mark}")["items"]
+    assert [o["metadata"]["name"] for o in left] == [f"{mark}-1"]
+
+
+def test_27_28_field_validation(api):
+    def create(mode):
+        p = pod(unique(), nonsense=1, schedulerName="nobody")
+        return raw(api, "POST", f"{PODS}?fieldValidation={mode}", p)
+    status, _, text = create("Strict")
+    assert status == 400 and 'unknown field "spec.nonsense"' in json.loads(text)["message"]
+    status, headers, text = create("Warn")
+    assert status == 201 and 'unknown field \\"spec.nonsense\\"' in headers["Warning"]
+    assert "nonsense" not in json.loads(text)["spec"]
+    status, headers, _ = create("Ignore")
+    assert status == 201 and headers["Warning"] is None
+    assert create("Perhaps")[0] == 422
+    refused(api.request("POST", f"{PODS}?fieldValidation=Ignore", pod(unique(), terminationGracePeriodSeconds="x")),
+            400, "BadRequest")
+
+
+def test_29_30_dry_run(api):
+    name = unique()
+    before = api.ok("GET", CM)["metadata"]["resourceVersion"]
+    status, body = api.request("POST", f"{CM}?dryRun=All", config_map(name))
+    assert status == 201 and body["metadata"]["uid"] and "resourceVersion" not in body["metadata"]
+    refused(api.request("GET", f"{CM}/{name}"), 404, "NotFound")
+    assert api.ok("GET", CM)["metadata"]["resourceVersion"] == before
+    refused(api.request("POST", f"{CM}?dryRun=foo", config_map(name)), 422, "Invalid")
+
+
+def test_31_one_cause_per_wrong_field(api):
+    bad = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "A_b"}, "spec": {"containers": []}}
+    body = refused(api.request("POST", PODS, bad), 422, "Invalid")
+    fields = [c["field"] for c in body["details"]["causes"]]
+    assert "metadata.name" in fields and "spec.containers" in fields
+
+
+def test_32_people_get_indented_json(api):
+    assert "\n  " in raw(api, "GET", f"{CM}", headers={"User-Agent": "curl/7.88"})[2]
+    assert "\n" not in raw(api, "GET", f"{CM}", headers={"User-Agent": "kubectl/v1.32"})[2]
+
+
+def test_33_one_connection_serves_many_requests(api):
+    c = api.connect()
+    for _ in range(1000):
+        c.request("GET", "/api/v1/namespaces/default")
+        assert c.getresponse().read()
+
+
+def test_wrong_methods_are_405(api):
+    refused(api.request("PATCH", CM, {}, MERGE), 405, "MethodNotAllowed")
+    refused(api.request("POST", "/api/v1/configmaps", config_map("x")), 405, "MethodNotAllowed")
+    refused(api.request("DELETE", "/api/v1/namespaces"), 405, "MethodNotAllowed")
+
+
+# ---- 10.2 metadata ----
+
+def test_35_the_server_owns_its_metadata(api):
+    c = config_map(unique())
+    c["metadata"].update(uid="mine", creationTimestamp="2001-01-01T00:00:00Z", generation=7, selfLink="/x",
+                         deletionTimestamp="2001-01-01T00:00:00Z")
+    meta = api.ok("POST", CM, c)["metadata"]
+    assert meta["uid"] != "mine" and meta["creationTimestamp"] > "2020"
+    assert not {"generation", "selfLink", "deletionTimestamp"} & set(meta)
+
+
+def test_36_generated_names(api):
+    names = {api.ok("POST", CM, {"metadata": {"generateName": "a-"}})["metadata"]["name"] for _ in range(2)}
+    assert len(names) == 2
+    assert all(n.startswith("a-") and len(n) == 7 and set(n[2:]) <= set("bcdfghjklmnpqrstvwxz2456789") for n in names)
+
+
+@pytest.mark.parametrize("body, field", [
+    (config_map("A_b"), "metadata.name"),
+    ({"metadata": {"name": "x", "labels": {"k": "v" * 64}}}, "metadata.labels"),
+    ({"metadata": {"name": "x", "ownerReferences": [
+        {"apiVersion": "v1", "kind": "Pod", "name": n, "uid": n, "controller": True} for n in "ab"]}},
+     "metadata.ownerReferences"),
+])
+def test_37_39_46_bad_metadata_is_422(api, body, field):
+    answer = refused(api.request("POST", CM, body), 422, "Invalid")
+    assert answer["details"]["causes"][0]["field"].startswith(field)
+
+
+def test_38_a_namespace_name_is_a_label(api):
+    refused(api.request("POST", "/api/v1/namespaces", {"metadata": {"name": "a.b"}}), 422, "Invalid")
+
+
+def test_41_writing_the_same_changes_nothing(api):
+    name = unique()
+    made = api.ok("POST", CM, config_map(name, a="1"))
+    rv = made["metadata"]["resourceVersion"]
+    w = Watch(api, f"{CM}?fieldSelector=metadata.name={name}&resourceVersion={rv}")
+    assert api.ok("PUT", f"{CM}/{name}", made)["metadata"]["resourceVersion"] == rv
+    assert api.ok("PATCH", f"{CM}/{name}", {"data": {"a": "1"}}, MERGE)["metadata"]["resourceVersion"] == rv
+    assert api.ok("PATCH", f"{CM}/{name}", {}, MERGE)["metadata"]["resourceVersion"] == rv
+    api.ok("PATCH", f"{CM}/{name}", {"data": {"a": "2"}}, MERGE)
+    assert w.wait(1)[0]["object"]["data"] == {"a": "2"}
+    w.close()
+
+
+def test_42_to_44_finalizers_hold_an_object(api):
+    name = unique()
+    c = config_map(name)
+    c["metadata"]["finalizers"] = ["x.io/hold"]
+    api.ok("POST", CM, c)
+    deleting = api.ok("DELETE", f"{CM}/{name}")
+    assert deleting["metadata"]["deletionTimestamp"]
+    stays = api.ok("GET", f"{CM}/{name}")
+    more = {**stays, "metadata": {**stays["metadata"], "finalizers": ["x.io/hold", "x.io/more"]}}
+    refused(api.request("PUT", f"{CM}/{name}", more), 422, "Invalid")
+    undo = {**stays, "metadata": {k: v for k, v in stays["metadata"].items() if not k.startswith("deletion")}}
+    assert api.ok("PUT", f"{CM}/{name}", undo)["metadata"]["deletionTimestamp"]
+    w = Watch(api, f"{CM}?fieldSelector=metadata.name={name}&resourceVersion={stays['metadata']['resourceVersion']}")
+    assert api.request("PATCH", f"{CM}/{name}", {"metadata": {"finalizers": None}}, MERGE)[0] == 200
+    assert w.wait(1)[0]["type"] == "DELETED"
+    refused(api.request("GET", f"{CM}/{name}"), 404, "NotFound")
+
+
+def test_45_create_with_a_resource_version_is_refused(api):
+    c = config_map(unique())
+    c["metadata"]["resourceVersion"] = "5"
+    assert api.request("POST", CM, c)[0] >= 400
+    refused(api.request("GET", f"{CM}/{c['metadata']['name']}"), 404, "NotFound")
+
+
+# ---- 10.3 discovery, printing ----
+
+def test_49_51_52_discovery(api):
+    v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList;profile=nopeer,application/json"
+    aggregated = {}
+    for path in ("/api", "/apis"):
+        status, headers, text = raw(api, "GET", path, headers={"Accept": v2})
+        assert status == 200 and "as=APIGroupDiscoveryList" in headers["Content-Type"]
+        for group in json.loads(text)["items"]:
+            for version in group["versions"]:
+                name = group["metadata"].get("name")
+                aggregated[f"{name}/{version['version']}" if name else version["version"]] = {
+                    r["resource"] for r in version["resources"]}
+    assert api.ok("GET", "/api")["versions"] == ["v1"]
+    groups = {v["groupVersion"] for g in api.ok("GET", "/apis")["groups"] for v in g["versions"]} | {"v1"}
+    assert groups == set(aggregated)
+    for gv in groups:
+        listed = api.ok("GET", f"/apis/{gv}" if "/" in gv else "/api/v1")["resources"]
+        assert {r["name"] for r in listed if "/" not in r["name"]} == aggregated[gv]
+
+
+def test_every_listed_kind_lists_and_watches(api):
+    for path in ["/api/v1"] + [f"/apis/{v['groupVersion']}" for g in api.ok("GET", "/apis")["groups"]
+                               for v in g["versions"]]:
+        for r in api.ok("GET", path)["resources"]:
+            if "/" in r["name"] or "list" not in r["verbs"]:
+                continue
+            body = api.ok("GET", f"{path}/{r['name']}")
+            assert body["kind"] == f"{r['kind']}List" and isinstance(body["items"], list)
+            w = Watch(api, f"{path}/{r['name']}?timeoutSeconds=1&resourceVersion={body['metadata']['resourceVersion']}")
+            assert w.response.status == 200
+            w.close()
+
+
+def test_65_partial_metadata(api):
+    api.ok("POST", CM, config_map(unique(), a="1"))
+    accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+    body = json.loads(raw(api, "GET", CM, headers={"Accept": accept})[2])
+    assert body["kind"] == "PartialObjectMetadataList" and body["apiVersion"] == "meta.k8s.io/v1"
+    assert body["items"] and all("data" not in o and o["metadata"]["name"] for o in body["items"])
+
+
+def test_tables_also_in_watches(api):
+    name = unique()
+    api.ok("POST", CM, config_map(name, a="1"))
+    path = f"{CM}?fieldSelector=metadata.name={name}"
+    table = json.loads(raw(api, "GET", path, headers={"Accept": TABLE})[2])
+    assert table["kind"] == "Table" and table["rows"][0]["cells"][0] == name
+    assert [c["name"] for c in table["columnDefinitions"]] == ["Name", "Data", "Age"]
+    c = api.connect()
+    c.request("GET", path + "&watch=1&resourceVersion=0", headers={"Accept": TABLE})
+    r = c.getresponse()
+    first = json.loads(r.readline())
+    api.ok("PATCH", f"{CM}/{name}", {"data": {"b": "2"}}, MERGE)
+    second = json.loads(r.readline())
+    assert first["object"]["columnDefinitions"] and not second["object"].get("columnDefinitions")
+    assert (first["type"], second["type"]) == ("ADDED", "MODIFIED") and second["object"]["rows"][0]["cells"][1] == 2
+
+
+def test_67_health(api):
+    for path in ("/healthz", "/livez", "/readyz", "/readyz/ping", "/readyz?verbose"):
+        status, _, text = raw(api, "GET", path)
+        assert status == 200 and "ok" in text
+    assert raw(api, "GET", "/healthz/nope")[0] == 404
+    assert "apiserver_requests_total" in raw(api, "GET", "/metrics")[2]
+
+
+def test_68_version(api):
+    import re
+    assert re.fullmatch(r"v1\.\d+\.\d+(\+[\w.]+)?", api.ok("GET", "/version")["gitVersion"])
+
+
+# ---- 10.4 list and watch ----
+
+def test_70_71_watch_from_a_revision_and_from_the_start(api):
+    mark = unique()
+    rv = api.ok("GET", CM)["metadata"]["resourceVersion"]
+    for i in range(3):
+        c = config_map(f"{mark}-{i}")
+        c["metadata"]["labels"] = {"mark": mark}
+        api.ok("POST", CM, c)
+    api.ok("DELETE", f"{CM}/{mark}-1")
+    resumed = Watch(api, f"{CM}?labelSelector=mark={mark}&resourceVersion={rv}")
+    fresh = Watch(api, f"{CM}?labelSelector=mark={mark}")
+    resumed.wait(4)
+    assert resumed.seen() == [("ADDED", f"{mark}-0"), ("ADDED", f"{mark}-1"), ("ADDED", f"{mark}-2"),
+                              ("DELETED", f"{mark}-1")]
+    rvs = [int(e["object"]["metadata"]["resourceVersion"]) for e in resumed.events]
+    assert rvs == sorted(set(rvs))
+    fresh.wait(2)
+    assert fresh.seen() == [("ADDED", f"{mark}-0"), ("ADDED", f"{mark}-2")]
+    assert all(e["object"]["kind"] == "ConfigMap" for e in fresh.events)
+
+
+def test_73_a_watch_ends_when_it_said(api):
+    begun = time.monotonic()
+    w = Watch(api, f"{CM}?timeoutSeconds=2&labelSelector=none={unique()}")
+    assert w.ended.wait(10) and time.monotonic() - begun >= 1.5 and w.response.isclosed()
+
+
+def test_74_75_bookmarks_come_when_asked_for(api):
+    query = f"{CM}?timeoutSeconds=2&labelSelector=none={unique()}&resourceVersion=" \
+            f"{api.ok('GET', CM)['metadata']['resourceVersion']}"
+    asked, plain = Watch(api, query + "&allowWatchBookmarks=true"), Watch(api, query)
+    made = api.ok("POST", CM, config_map(unique()))
+    assert asked.ended.wait(10) and plain.ended.wait(10)
+    assert [e["type"] for e in asked.events] == ["BOOKMARK"] and plain.events == []
+    mark = asked.events[0]["object"]
+    assert mark["kind"] == "ConfigMap"
+    assert int(mark["metadata"]["resourceVersion"]) >= int(made["metadata"]["resourceVersion"])
+
+
+def test_78_79_the_future_is_refused(api):
+    for query in ("resourceVersion=99999999999", "resourceVersion=99999999999&watch=1"):
+        body = refused(api.request("GET", f"{CM}?{query}"), 504, "Timeout")
+        assert body["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
+
+
+def test_80_initial_events_end_with_a_bookmark(api):
+    mark = unique()
+    c = config_map(mark)
+    c["metadata"]["labels"] = {"mark": mark}
+    api.ok("POST", CM, c)
+    w = Watch(api, f"{CM}?labelSelector=mark={mark}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+                   "&allowWatchBookmarks=true")
+    w.wait(2)
+    assert [e["type"] for e in w.events] == ["ADDED", "BOOKMARK"]
+    assert w.events[1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+@pytest.mark.parametrize("query", [
+    "watch=1&sendInitialEvents=true", "resourceVersionMatch=Exact&resourceVersion=0", "resourceVersionMatch=Exact",
+    "resourceVersionMatch=Sometimes&resourceVersion=5", "sendInitialEvents=true",
+    "watch=1&resourceVersionMatch=NotOlderThan&resourceVersion=5",
+])
+def test_82_83_wrong_list_options_are_422(api, query):
+    body = refused(api.request("GET", f"{CM}?{query}"), 422, "Invalid")
+    assert body["details"]["kind"] == "ListOptions" and body["details"]["causes"]
+
+
+def test_84_selector_transitions(api):
+    name, mark = unique(), unique()
+    rv = api.ok("GET", CM)["metadata"]["resourceVersion"]
+    w = Watch(api, f"{CM}?labelSelector=mark={mark}&resourceVersion={rv}")
+    api.ok("POST", CM, config_map(name, a="1"))
+    gained = api.ok("PATCH", f"{CM}/{name}", {"metadata": {"labels": {"mark": mark}}}, MERGE)
+    lost = api.ok("PATCH", f"{CM}/{name}", {"metadata": {"labels": None}, "data": {"a": "2"}}, MERGE)
+    w.wait(2)
+    assert w.seen() == [("ADDED", name), ("DELETED", name)]
+    assert w.events[0]["object"] == gained
+    old = w.events[1]["object"]
+    assert old["data"] == {"a": "1"} and old["metadata"]["labels"] == {"mark": mark}
+    assert old["metadata"]["resourceVersion"] == lost["metadata"]["resourceVersion"]
+
+
+def test_85_122_binding_is_an_event_for_the_nodes_watch(api):
+    name, node = unique(), unique("n")
+    api.ok("POST", PODS, pod(name, schedulerName="nobody"))
+    w = Watch(api, f"/api/v1/pods?fieldSelector=spec.nodeName={node}")
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
+               "target": {"kind": "Node", "name": node}}
+    status, body = api.request("POST", f"{PODS}/{name}/binding", binding)
+    assert (status, body["status"]) == (201, "Success")
+    assert w.wait(1)[0]["type"] == "ADDED" and w.seen() == [("ADDED", name)]
+    refused(api.request("POST", f"{PODS}/{name}/binding", binding), 409, "Conflict")
+    # 123: grace
+    deleting = api.ok("DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 30})
+    assert deleting["metadata"]["deletionGracePeriodSeconds"] == 30
+    assert api.ok("GET", f"{PODS}/{name}")["metadata"]["deletionTimestamp"]
+    api.ok("DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 0})
+    refused(api.request("GET", f"{PODS}/{name}"), 404, "NotFound")
+
+
+def test_86_87_88_selectors(api):
+    name = unique()
+    c = config_map(name)
+    c["metadata"]["labels"] = {"k": name}
+    api.ok("POST", CM, c)
+
+    def names(query):
+        return [o["metadata"]["name"] for o in api.ok("GET", f"{CM}?{query}")["items"]]
+    assert names(f"fieldSelector=metadata.name={name}") == [name]
+    assert names(f"labelSelector=k%20in%20({name},x)") == [name]
+    assert name not in names(f"labelSelector=k%20notin%20({name})") and name not in names("labelSelector=!k")
+    assert name not in names(f"labelSelector=k!={name}") and names(f"labelSelector=k%3D%3D{name}") == [name]
+    refused(api.request("GET", f"{CM}?labelSelector=a%20in"), 400, "BadRequest")
+    body = refused(api.request("GET", f"{CM}?fieldSelector=spec.x=1"), 400, "BadRequest")
+    assert body["message"] == "field label not supported: spec.x"
+
+
+def test_89_list_revisions(api):
+    path = "/api/v1/namespaces/kube-public/configmaps"
+    first = api.ok("GET", path)["metadata"]["resourceVersion"]
+    made = api.ok("POST", CM, config_map(unique()))["metadata"]["resourceVersion"]
+    assert int(api.ok("GET", path)["metadata"]["resourceVersion"]) >= int(made) > int(first)
+    exact = api.ok("GET", f"{path}?resourceVersion={made}&resourceVersionMatch=Exact")
+    assert exact["items"] == []
+
+
+def test_94_a_garbage_continue_token_is_400(api):
+    refused(api.request("GET", f"{CM}?continue=xyz&limit=1"), 400, "BadRequest")
+
+
+def test_95_a_watcher_that_does_not_read_hurts_nobody(api):
+    name = unique()
+    api.ok("POST", CM, config_map(name))
+    slow = api.connect()
+    slow.request("GET", f"{CM}?watch=1")
+    slow.getresponse()  # and never reads
+    w = Watch(api, f"{CM}?fieldSelector=metadata.name={name}")
+    for i in range(40):
+        api.ok("PUT", f"{CM}/{name}", config_map(name, a=str(i) * 500_000))
+    w.wait(41, timeout=20)
+    assert w.events[-1]["object"]["data"]["a"].startswith("39")
+    slow.close()
+
+
+def test_99_reads_follow_writes_on_any_connection(api):
+    other = Api.__new__(Api)
+    other.__dict__.update(api.__dict__, connection=None)
+    for _ in range(20):
+        name = unique()
+        api.ok("POST", CM, config_map(name))
+        assert other.ok("GET", f"{CM}/{name}")
+
+
+# ---- 10.5 patch and subresources ----
+
+def test_100_101_102_json_and_merge_patch(api):
+    name = unique()
+    api.ok("POST", CM, config_map(name, a="1", b="2"))
+    patched = api.ok("PATCH", f"{CM}/{name}", [{"op": "test", "path": "/data/a", "value": "1"},
+                                              {"op": "replace", "path": "/data/a", "value": "9"}], JSON_PATCH)
+    assert patched["data"] == {"a": "9", "b": "2"}
+    refused(api.request("PATCH", f"{CM}/{name}", [{"op": "remove", "path": "/data/b"},
+                                                 {"op": "test", "path": "/data/a", "value": "1"}], JSON_PATCH),
+            422, "Invalid")
+    assert api.ok("PATCH", f"{CM}/{name}", {"data": {"a": None}}, MERGE)["data"] == {"b": "2"}
+    stale = {"metadata": {"resourceVersion": "1"}, "data": {"c": "3"}}
+    refused(api.request("PATCH", f"{CM}/{name}", stale, MERGE), 409, "Conflict")
+    refused(api.request("PATCH", f"{CM}/{name}", "[]", MERGE), 400, "BadRequest")
+
+
+def test_106_116_strategic_patch_of_a_node_status(api):
+    name = unique("n")
+    api.ok("POST", NODES, {"metadata": {"name": name}})
+    status = {"status": {"conditions": [{"type": "Ready", "status": "True"}], "addresses": [
+        {"type": "InternalIP", "address": "10.0.0.1"}]}}
+    api.ok("PATCH", f"{NODES}/{name}/status", status, STRATEGIC)
+    more = {"spec": {"unschedulable": True},
+            "status": {"conditions": [{"type": "DiskPressure", "status": "False"}]}}
+    node = api.ok("PATCH", f"{NODES}/{name}/status", more, STRATEGIC)
+    assert {c["type"] for c in node["status"]["conditions"]} == {"Ready", "DiskPressure"}
+    assert "unschedulable" not in node.get("spec", {})
+    kept = api.ok("PUT", f"{NODES}/{name}", {"metadata": {"name": name, "labels": {"a": "b"}}, "status": {}})
+    assert kept["status"]["addresses"][0]["address"] == "10.0.0.1" and kept["metadata"]["labels"] == {"a": "b"}
+    api.ok("DELETE", f"{NODES}/{name}")
+
+
+def test_111_server_side_apply_is_refused_clearly(api):
+    status, body = api.request("PATCH", f"{CM}/x?fieldManager=me", config_map("x"), "application/apply-patch+yaml")
+    assert status in (404, 415)
+    name = unique()
+    api.ok("POST", CM, config_map(name))
+    body = refused(api.request("PATCH", f"{CM}/{name}?fieldManager=me", config_map(name),
+                               "application/apply-patch+yaml"), 415, "UnsupportedMediaType")
+    assert "application/merge-patch+json" in body["message"]
+
+
+# ---- 10.6 kinds ----
+
+def device_crd(plural, group):
+    schema = {"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}, "kept": {
+            "type": "string", "default": "yes"}}},
+        "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}}
+    return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{plural}.{group}"},
+            "spec": {"group": group, "scope": "Namespaced",
+                     "names": {"plural": plural, "kind": plural.capitalize()[:-1], "shortNames": [plural[:3]]},
+                     "versions": [{"name": "v1", "served": True, "storage": True, "subresources": {"status": {}},
+                                   "schema": {"openAPIV3Schema": schema},
+                                   "additionalPrinterColumns": [
+                                       {"name": "N", "type": "integer", "jsonPath": ".spec.n"}]}]}}
+
+
+def test_129_131_133_custom_resources(api):
+    group = f"{unique('g')}.example.io"
+    made = api.ok("POST", CRDS, device_crd("widgets", group))
+    conditions = {c["type"]: c["status"] for c in made["status"]["conditions"]}
+    assert conditions["Established"] == "True"
+    path = f"/apis/{group}/v1/namespaces/default/widgets"
+    widget = {"apiVersion": f"{group}/v1", "kind": "Widget", "metadata": {"name": "w"},
+              "spec": {"n": 1, "unknown": 2}, "status": {"x": 1}}
+    stored = api.ok("POST", path, widget)
+    assert stored["spec"] == {"n": 1, "kept": "yes"} and "status" not in stored
+    assert stored["metadata"]["generation"] == 1
+    status = api.ok("PUT", f"{path}/w/status", {**stored, "spec": {"n": 9}, "status": {"x": 2}})
+    assert status["spec"]["n"] == 1 and status["status"] == {"x": 2} and status["metadata"]["generation"] == 1
+    changed = api.ok("PATCH", f"{path}/w", {"spec": {"n": 5}}, MERGE)
+    assert changed["metadata"]["generation"] == 2 and changed["status"] == {"x": 2}
+    refused(api.request("PATCH", f"{path}/w", {"spec": {"n": 0}}, MERGE), 422, "Invalid")
+    refused(api.request("PATCH", f"{path}/w", {"spec": {"n": 7}}, STRATEGIC), 415, "UnsupportedMediaType")  # 107
+    no_rv = {**changed, "metadata": {"name": "w"}}
+    refused(api.request("PUT", f"{path}/w", no_rv), 422, "Invalid")
+    assert api.ok("GET", path)["items"][0]["kind"] == "Widget"
+    table = json.loads(raw(api, "GET", path, headers={"Accept": TABLE})[2])
+    assert [c["name"] for c in table["columnDefinitions"]] == ["Name", "N"] and table["rows"][0]["cells"] == ["w", 5]
+    w = Watch(api, path)
+    w.wait(1)
+    api.ok("DELETE", f"{CRDS}/widgets.{group}")
+    wait_for("the definition to go", lambda: api.request("GET", f"{CRDS}/widgets.{group}")[0] == 404)
+    assert w.ended.wait(5) and w.seen()[-1] == ("DELETED", "w")
+    refused(api.request("GET", path), 404, "NotFound")
+    assert group not in [g["name"] for g in api.ok("GET", "/apis")["groups"]]
+
+
+def test_135_a_deleted_namespace_takes_everything_with_it(api):
+    ns = unique("ns")
+    api.ok("POST", "/api/v1/namespaces", {"metadata": {"name": ns}})
+    path = f"/api/v1/namespaces/{ns}"
+    wait_for("its service account", lambda: api.request("GET", f"{path}/serviceaccounts/default")[0] == 200)
+    held = config_map("held")
+    held["metadata"]["finalizers"] = ["x.io/hold"]
+    api.ok("POST", f"{path}/configmaps", held)
+    for i in range(5):
+        api.ok("POST", f"{path}/configmaps", config_map(f"c{i}"))
+    deleting = api.ok("DELETE", path)
+    assert deleting["status"]["phase"] == "Terminating"
+    body = refused(api.request("POST", f"{path}/configmaps", config_map("late")), 403, "Forbidden")
+    assert body["details"]["causes"][0]["reason"] == "NamespaceTerminating"
+    wait_for("its objects to go", lambda: len(api.ok("GET", f"{path}/configmaps")["items"]) == 1)
+    assert api.request("GET", path)[0] == 200
+    api.ok("PATCH", f"{path}/configmaps/held", {"metadata": {"finalizers": None}}, MERGE)
+    wait_for("the namespace to go", lambda: api.request("GET", path)[0] == 404)
+    refused(api.request("DELETE", "/api/v1/namespaces/kube-system"), 403, "Forbidden")
+
+
+def test_a_service_account_is_in_every_namespace(api):
+    account = "/api/v1/namespaces/kube-public/serviceaccounts/default"
+    api.ok("DELETE", account)
+    wait_for("the service account to come back", lambda: api.request("GET", account)[0] == 200)
+
+
+# ---- 10.7 controllers ----
+
+def ready_node(api, name, **spec):
+    api.ok("POST", NODES, {"metadata": {"name": name, "labels": {"who": name}}, "spec": spec})
+    api.ok("PATCH", f"{NODES}/{name}/status", {"status": {"conditions": [
+        {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]}}, STRATEGIC)
+
+
+def test_pods_are_scheduled_to_fitting_ready_nodes(api):
+    a, b = unique("a"), unique("b")
+    ready_node(api, a)
+    ready_node(api, b, taints=[{"key": "k", "value": "v", "effect": "NoSchedule"}])
+    free, tolerant, lost = unique(), unique(), unique()
+    api.ok("POST", PODS, pod(free, nodeSelector={"who": a}))
+    api.ok("POST", PODS, pod(tolerant, nodeSelector={"who": b}, tolerations=[{"key": "k", "operator": "Exists"}]))
+    api.ok("POST", PODS, pod(lost, nodeSelector={"who": b}))
+
+    def node_of(name):
+        return api.ok("GET", f"{PODS}/{name}")["spec"].get("nodeName")
+    wait_for("the pods to be bound", lambda: node_of(free) == a and node_of(tolerant) == b)
+    bound = api.ok("GET", f"{PODS}/{free}")
+    assert {"PodScheduled": "True"} == {c["type"]: c["status"] for c in bound["status"]["conditions"]}
+
+    def unschedulable():
+        conditions = api.ok("GET", f"{PODS}/{lost}")["status"].get("conditions", [])
+        return [c for c in conditions if c["type"] == "PodScheduled" and c["reason"] == "Unschedulable"]
+    wait_for("the reason", unschedulable)
+    assert "untolerated taint {k: v}" in unschedulable()[0]["message"]
+    reasons = {e["reason"] for e in api.ok(
+        "GET", f"/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={lost}")["items"]}
+    assert reasons == {"FailedScheduling"}
+    api.ok("PATCH", f"{NODES}/{b}", {"spec": {"taints": None}}, MERGE)
+    wait_for("the pod to be bound after the change", lambda: node_of(lost) == b)
+    for name in (free, tolerant, lost):
+        api.ok("DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 0})
+    for name in (a, b):
+        api.ok("DELETE", f"{NODES}/{name}")
+
+
+def test_pods_spread_over_nodes(api):
+    nodes, mark = [unique("n") for _ in range(3)], unique()
+    for n in nodes:
+        ready_node(api, n)
+        api.ok("PATCH", f"{NODES}/{n}", {"metadata": {"labels": {"mark": mark}}}, MERGE)
+    pods = [unique() for _ in range(9)]
+    for p in pods:
+        api.ok("POST", PODS, pod(p, nodeSelector={"mark": mark}))
+
+    def spread():
+        where = [api.ok("GET", f"{PODS}/{p}")["spec"].get("nodeName") for p in pods]
+        return sorted(where.count(n) for n in nodes) == [3, 3, 3]
+    wait_for("three pods on each", spread)
+    for p in pods:
+        api.ok("DELETE", f"{PODS}/{p}", {"gracePeriodSeconds": 0})
+    for n in nodes:
+        api.ok("DELETE", f"{NODES}/{n}")
+
+
+def test_a_cordoned_node_is_tainted(api):
+    name = unique("n")
+    ready_node(api, name)
+
+    def taints():
+        return [t["key"] for t in api.ok("GET", f"{NODES}/{name}").get("spec", {}).get("taints", [])]
+    api.ok("PATCH", f"{NODES}/{name}", {"spec": {"unschedulable": True}}, STRATEGIC)
+    wait_for("the taint", lambda: taints() == ["node.kubernetes.io/unschedulable"])
+    api.ok("PATCH", f"{NODES}/{name}", {"spec": {"unschedulable": None}}, STRATEGIC)
+    wait_for("the taint to go", lambda: taints() == [])
+    api.ok("DELETE", f"{NODES}/{name}")
+
+
+# ---- 10.8, 10.10 ----
+
+def test_158_who_am_i_and_what_may_i(api):
+    who = api.ok("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {})
+    assert "system:masters" in who["status"]["userInfo"]["groups"]
+    may = api.ok("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+                 {"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}})
+    assert may["status"]["allowed"] is True
+
+
+def test_an_impersonated_stranger_is_forbidden(api):
+    status, _, text = raw(api, "GET", PODS, headers={"Impersonate-User": "eve"})
+    body = json.loads(text)
+    assert status == 403 and body["reason"] == "Forbidden"
+    assert body["message"] == ('pods "" is forbidden: User "eve" cannot list resource "pods" in API group "" '
+                               'in the namespace "default"')
+
+
+def test_an_impersonated_node_sees_its_own_only(api):
+    def get(path):
+        return raw(api, "GET", path, headers={"Impersonate-User": "system:node:n1", "Impersonate-Group": "system:nodes"})[0]
+    assert get("/api/v1/pods?fieldSelector=spec.nodeName=n1") == 200
+    assert get("/api/v1/pods?fieldSelector=spec.nodeName=n2") == 403
+    assert get("/api/v1/pods") == 403 and get("/api/v1/secrets") == 403
+    assert get(f"{NODES}/n1") == 404 and get(f"{NODES}/n2") == 403
+
+
+def test_176_to_178_kill_9_under_load_loses_and_repeats_nothing(cloud_only, api):
+    acknowledged, stop, lock = {}, threading.Event(), threading.Lock()
+
+    def write(worker):
+        mine = Api(cloud_only.cloud.kubeconfig)
+        while not stop.is_set():
+            name = unique(f"k{worker}")
+            try:
+                status, body = mine.request("POST", CM, config_map(name, a="x"))
+            except OSError:
+                return
+            if status == 201:
+                with lock:
+                    acknowledged[name] = int(body["metadata"]["resourceVersion"])
+    rv = int(api.ok("GET", CM)["metadata"]["resourceVersion"])
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    time.sleep(1)
+    cloud_only.cloud.process.kill()
+    stop.set()
+    for t in threads:
+        t.join()
+    cloud_only.cloud.start()
+    api.connection = None
+    listing = api.ok("GET", CM)
+    present = {o["metadata"]["name"]: int(o["metadata"]["resourceVersion"]) for o in listing["items"]}
+    assert acknowledged and all(present.get(n) == r for n, r in acknowledged.items())
+    after = int(api.ok("POST", CM, config_map(unique()))["metadata"]["resourceVersion"])
+    assert after > max(acknowledged.values())
+    w = Watch(api, f"{CM}?resourceVersion={rv}")
+    w.wait(len(acknowledged), timeout=20)
+    time.sleep(0.3)
+    rvs = [int(e["object"]["metadata"]["resourceVersion"]) for e in w.events]
+    assert rvs == sorted(set(rvs)) and set(acknowledged.values()) <= set(rvs)
