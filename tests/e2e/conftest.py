@@ -1,6 +1,7 @@
 """Fixtures for the end-to-end tests: real programs, real containers, real kubectl."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -8,6 +9,11 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from harness.cluster import Cluster  # noqa: E402
+
+
+def pytest_configure():
+    """SIGTERM ends a run as Ctrl-C does: fixtures are closed, so that no program stays behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)
