@@ -1,0 +1,501 @@
+"""Edged against a real containerd, with MetaManager and the cloud played by this test (edged_driver.c)."""
+
+import base64
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from harness import images  # noqa: E402
+from harness.cluster import build_folder, pod  # noqa: E402
+from harness.containerd import Containerd, unmount_below  # noqa: E402
+from harness.processes import cpu_seconds, rss_kib, wait_for  # noqa: E402
+
+NODE = "edge-1"
+SLEEP = "trap 'exit 0' TERM; sleep 1000000 & wait"
+
+
+def merge_patch(target, patch):
+    """A strategic merge patch, as far as pod statuses need it."""
+    for key, value in patch.items():
+        if key.startswith("$"):
+            continue
+        if value is None:
+            target.pop(key, None)
+        elif key == "conditions":
+            have = {c["type"]: c for c in target.get(key, [])}
+            for c in value:
+                have.setdefault(c["type"], {}).update(c)
+                have[c["type"]] = {k: v for k, v in have[c["type"]].items() if v is not None or k == "lastProbeTime"}
+            target[key] = list(have.values())
+        elif key in ("podIPs", "hostIPs"):
+            target[key] = [c for c in value if "ip" in c and "$patch" not in c]
+        elif isinstance(value, dict):
+            merge_patch(target.setdefault(key, {}), value)
+        else:
+            target[key] = value
+
+
+class Edge:
+    """The driver, and a store that answers for MetaManager."""
+
+    def __init__(self, folder, containerd, **config):
+        self.dir, self.containerd = folder, containerd
+        self.pods, self.objects, self.deleted, self.events = {}, {}, [], []
+        self.queries, self.patches = [], 0
+        self.online = True
+        self.lock = threading.RLock()
+        self.config = os.path.join(folder, "edgecore.yaml")
+        kubelet = {"containerRuntimeEndpoint": "unix://" + containerd.socket,
+                   "imageServiceEndpoint": "unix://" + containerd.socket, "podLogsDir": f"{folder}/pods",
+                   **config.pop("kubelet", {})}
+        with open(self.config, "w") as f:
+            json.dump({"apiVersion": "edgecore.config.kubeedge.io/v1alpha2", "kind": "EdgeCore", "modules": {
+                "edged": {"enable": True, "hostnameOverride": NODE, "rootDirectory": f"{folder}/kubelet",
+                          "nodeIP": "192.0.2.7", "reportEvent": True, "tailoredKubeletConfig": kubelet, **config}}}, f)
+        self.process = None
+
+    def start(self):
+        program = os.path.join(build_folder(), "tests/unit/edged_driver")
+        self.log = open(os.path.join(self.dir, "driver.log"), "ab")
+        self.process = subprocess.Popen([program, self.config], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=self.log)
+        self.reader = threading.Thread(target=self.read, args=(self.process,), daemon=True)
+        self.reader.start()
+        self.send({"header": {"msg_id": str(uuid.uuid4()), "timestamp": 1},
+                   "route": {"source": "driver", "resource": "driver/connected"}, "content": self.online})
+        return self
+
+    def send(self, message):
+        with self.lock:
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def read(self, process):
+        for line in process.stdout:
+            message = json.loads(line)
+            with self.lock:
+                answer = self.answer(message)
+            if answer is not None:
+                try:
+                    self.send({"header": {"msg_id": str(uuid.uuid4()), "parent_msg_id": message["header"]["msg_id"],
+                                          "timestamp": 1},
+                               "route": {"source": "metamanager", "group": "resource", "operation": "response",
+                                         "resource": message["route"]["resource"]}, "content": answer[0]})
+                except (BrokenPipeError, ValueError):
+                    return
+
+    def answer(self, m):
+        ns, kind, *name = m["route"]["resource"].split("/")
+        name = name[0] if name else ""
+        operation = m["route"]["operation"]
+        if kind == "pod" and operation == "query":
+            return [list(self.pods.values())]
+        if operation == "query" and kind in ("configmap", "secret"):
+            self.queries.append((kind, name))
+            return [self.objects.get((kind, ns, name)) or {"ErrStatus": {"reason": "NotFound", "code": 404}}]
+        if operation == "query" and kind == "serviceaccounttoken":
+            return [{"spec": m["content"]["spec"], "status": {"token": "token-of-" + name,
+                                                              "expirationTimestamp": "2099-01-01T00:00:00Z"}}]
+        if kind == "event":
+            self.events.append(m["content"])
+            return None
+        if not self.online:
+            return None
+        if kind == "podpatch":
+            return [self.patch(ns, name, json.loads(m["content"]))]
+        if kind == "pod" and operation == "delete":
+            return [self.delete_confirmed(ns, name, m["content"])]
+        return None
+
+    def patch(self, ns, name, patch):
+        self.patches += 1
+        p = self.pods.get((ns, name))
+        if not p or p["metadata"]["uid"] != patch["metadata"]["uid"]:
+            return {"Object": None, "Err": {"ErrStatus": {"reason": "NotFound", "code": 404, "message": "gone"}}}
+        merge_patch(p.setdefault("status", {}), patch["status"])
+        return {"Object": copy.deepcopy(p), "Err": None}
+
+    def delete_confirmed(self, ns, name, options):
+        p = self.pods.get((ns, name))
+        if p and p["metadata"]["uid"] == options["preconditions"]["uid"]:
+            assert options["gracePeriodSeconds"] == 0
+            self.deleted.append((name, copy.deepcopy(p), time.monotonic()))
+            del self.pods[(ns, name)]
+            self.tell("delete", "pod", p)
+        return "OK"
+
+    def tell(self, operation, kind, obj):
+        ns, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
+        self.send({"header": {"msg_id": str(uuid.uuid4()), "timestamp": 1},
+                   "route": {"source": "edgecontroller", "group": "resource", "operation": operation,
+                             "resource": f"{ns}/{kind}/{name}"}, "content": obj})
+
+    def apply(self, p, tell=True):
+        p = copy.deepcopy(p)
+        p["metadata"].setdefault("uid", str(uuid.uuid4()))
+        p["spec"].setdefault("nodeName", NODE)
+        p["spec"].setdefault("terminationGracePeriodSeconds", 30)
+        with self.lock:
+            self.pods[(p["metadata"]["namespace"], p["metadata"]["name"])] = p
+        if tell:
+            self.tell("insert", "pod", p)
+        return p
+
+    def put(self, kind, name, data, tell=False, ns="default"):
+        obj = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": ns, "uid": "u-" + name},
+               "data": data}
+        with self.lock:
+            self.objects[(kind.lower(), ns, name)] = obj
+        if tell:
+            self.tell("update", kind.lower(), obj)
+
+    def get(self, name, ns="default"):
+        with self.lock:
+            return copy.deepcopy(self.pods.get((ns, name)))
+
+    def status(self, name):
+        return (self.get(name) or {}).get("status", {})
+
+    def delete(self, name, grace=None):
+        with self.lock:
+            p = self.pods[("default", name)]
+            p["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            p["metadata"]["deletionGracePeriodSeconds"] = p["spec"]["terminationGracePeriodSeconds"] if grace is None else grace
+        self.tell("update", "pod", p)
+        return time.monotonic()
+
+    def wait_gone(self, name, timeout=20):
+        return wait_for(f"pod {name} to go", lambda: next((d for d in self.deleted if d[0] == name), None), timeout, 0.01)
+
+    def wait_ready(self, name, timeout=20):
+        return wait_for(f"pod {name} to be ready", lambda: is_ready(self.status(name)) and self.status(name), timeout, 0.01)
+
+    def wait_phase(self, name, phase, timeout=20):
+        return wait_for(f"pod {name} to be {phase}", lambda: self.status(name).get("phase") == phase and self.status(name),
+                        timeout, 0.01)
+
+    def wait_waiting(self, name, reason, timeout=20):
+        def waits():
+            for c in self.status(name).get("containerStatuses", []):
+                if c["state"].get("waiting", {}).get("reason") == reason:
+                    return c["state"]["waiting"]
+        return wait_for(f"pod {name} to say {reason}", waits, timeout)
+
+    def id(self, name):
+        return self.status(name)["containerStatuses"][0]["containerID"].split("//")[1]
+
+    def exec(self, name, *argv):
+        return subprocess.run(["ctr", "-a", self.containerd.socket, "-n", "k8s.io", "tasks", "exec", "--exec-id",
+                               uuid.uuid4().hex[:12], self.id(name), *argv], capture_output=True, text=True, timeout=20)
+
+    def read_file(self, name, path):
+        return self.exec(name, "cat", path).stdout
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        if self.process:
+            self.process.stdin.close()
+            try:
+                code = self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                code = self.process.wait()
+            return code
+
+    def driver_log(self):
+        with open(os.path.join(self.dir, "driver.log")) as f:
+            return f.read()
+
+
+def is_ready(status):
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
+
+
+def state(status, i=0):
+    return next(iter(status["containerStatuses"][i]["state"].items()))
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    folder = tempfile.mkdtemp(prefix="sved")
+    archives = images.make_all(os.environ.get("SELVAGE_IMAGES") or os.path.join(folder, "images"))
+    c = Containerd(os.path.join(folder, "c"))
+    try:
+        c.start().import_images(archives)
+        yield c
+    finally:
+        c.stop()
+        unmount_below(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def edge(runtime, tmp_path_factory):
+    folder = tempfile.mkdtemp(prefix="sved")
+    e = Edge(folder, runtime)
+    try:
+        yield e.start()
+    finally:
+        log = e.driver_log()
+        for name in [k[1] for k in list(e.pods)]:
+            e.delete(name, 0)
+        for _ in range(200):
+            if not e.pods:
+                break
+            time.sleep(0.05)
+        code = e.stop()
+        print(log[-6000:])
+        unmount_below(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        assert code == 0 or code == -9, f"driver ended with {code}"
+
+
+def test_a_pod_runs_and_its_status_reads_as_a_kubelets(edge):
+    begun = time.monotonic()
+    p = edge.apply(pod("web", SLEEP))
+    status = edge.wait_ready("web")
+    print(f"ready after {time.monotonic() - begun:.3f} s, {edge.patches} patches")
+    assert status["phase"] == "Running"
+    assert status["qosClass"] == "BestEffort"
+    assert status["hostIP"] == "192.0.2.7" and status["hostIPs"] == [{"ip": "192.0.2.7"}]
+    assert status["podIPs"] == [{"ip": status["podIP"]}]
+    assert [c["type"] for c in status["conditions"]] == ["PodReadyToStartContainers", "Initialized", "Ready",
+                                                       "ContainersReady", "PodScheduled"]
+    c = status["containerStatuses"][0]
+    assert c["ready"] and c["started"] and c["restartCount"] == 0 and c["lastState"] == {}
+    assert c["containerID"].startswith("containerd://") and c["image"] == images.BUSYBOX
+    assert "startedAt" in c["state"]["running"]
+    assert os.path.exists(f"/sys/fs/cgroup/memory/kubepods/besteffort/pod{p['metadata']['uid']}") or \
+        os.path.exists(f"/sys/fs/cgroup/kubepods/besteffort/pod{p['metadata']['uid']}")
+
+
+def test_a_container_that_heeds_sigterm_is_gone_at_once(edge):
+    edge.apply(pod("quick", SLEEP))
+    edge.wait_ready("quick")
+    begun = edge.delete("quick")
+    name, last, at = edge.wait_gone("quick")
+    print(f"gone after {at - begun:.3f} s")
+    assert last["status"]["phase"] == "Succeeded"
+    assert state(last["status"])[1]["exitCode"] == 0
+    uid = last["metadata"]["uid"]
+    wait_for("its folder to go", lambda: not os.path.exists(f"{edge.dir}/kubelet/pods/{uid}"))
+    wait_for("its cgroup to go", lambda: not os.path.exists(f"/sys/fs/cgroup/memory/kubepods/besteffort/pod{uid}"))
+
+
+def test_a_container_that_ignores_sigterm_is_killed_after_its_grace(edge):
+    edge.apply(pod("stubborn", "trap '' TERM; while :; do sleep 1000; done"))
+    edge.wait_ready("stubborn")
+    begun = edge.delete("stubborn", 1)
+    name, last, at = edge.wait_gone("stubborn")
+    print(f"gone after {at - begun:.3f} s")
+    assert last["status"]["phase"] == "Failed"
+    assert state(last["status"])[1]["exitCode"] == 137
+
+
+def test_configmaps_and_secrets_come_as_files_and_change_at_once(edge):
+    edge.put("ConfigMap", "cm", {"a": "one", "b": "two"})
+    edge.put("Secret", "sec", {"key": base64.b64encode(b"hidden").decode()})
+    edge.apply(pod("vols", SLEEP, container={"volumeMounts": [
+        {"name": "cm", "mountPath": "/cm"}, {"name": "sec", "mountPath": "/sec"}, {"name": "all", "mountPath": "/all"},
+        {"name": "scratch", "mountPath": "/scratch"}, {"name": "mem", "mountPath": "/mem"},
+        {"name": "cm", "mountPath": "/one", "subPath": "a"}, {"name": "scratch", "mountPath": "/sub", "subPath": "x/y"}]},
+        labels={"app": "x"}, volumes=[
+            {"name": "cm", "configMap": {"name": "cm"}}, {"name": "sec", "secret": {"secretName": "sec", "defaultMode": 256}},
+            {"name": "scratch", "emptyDir": {}}, {"name": "mem", "emptyDir": {"medium": "Memory"}},
+            {"name": "all", "projected": {"sources": [
+                {"configMap": {"name": "cm", "items": [{"key": "a", "path": "deep/a"}]}},
+                {"serviceAccountToken": {"path": "token"}},
+                {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]}}]))
+    edge.wait_ready("vols")
+    assert edge.read_file("vols", "/cm/a") == "one"
+    assert edge.read_file("vols", "/sec/key") == "hidden"
+    assert edge.read_file("vols", "/all/deep/a") == "one"
+    assert edge.read_file("vols", "/all/token") == "token-of-default"
+    assert edge.read_file("vols", "/all/labels") == 'app="x"'
+    assert edge.read_file("vols", "/one") == "one"
+    assert "tmpfs" in edge.exec("vols", "grep", " /mem ", "/proc/mounts").stdout
+    assert edge.exec("vols", "touch", "/sub/file", "/scratch/file").returncode == 0
+    assert edge.exec("vols", "ls", "/scratch/x/y/file").returncode == 0
+    begun = time.monotonic()
+    edge.put("ConfigMap", "cm", {"a": "changed", "c": "new"}, tell=True)
+    wait_for("the new content", lambda: edge.read_file("vols", "/cm/a") == "changed", 5, 0.01)
+    print(f"seen after {time.monotonic() - begun:.3f} s")
+    assert edge.exec("vols", "ls", "/cm").stdout.split() == ["a", "c"]
+
+
+def test_environment_from_everywhere(edge):
+    edge.put("ConfigMap", "env", {"COLOR": "green"})
+    edge.put("Secret", "env", {"pass": base64.b64encode(b"word").decode()})
+    edge.apply(pod("env", SLEEP, container={
+        "envFrom": [{"configMapRef": {"name": "env"}, "prefix": "CM_"}],
+        "env": [{"name": "A", "value": "a"}, {"name": "B", "value": "$(A)-$$(A)-$(NONE)"},
+                {"name": "P", "valueFrom": {"secretKeyRef": {"name": "env", "key": "pass"}}},
+                {"name": "O", "valueFrom": {"configMapKeyRef": {"name": "none", "key": "x", "optional": True}}},
+                {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}}],
+        "resources": {"limits": {"cpu": "250m", "memory": "64Mi"}}}))
+    status = edge.wait_ready("env")
+    env = dict(line.split("=", 1) for line in edge.exec("env", "env").stdout.splitlines())
+    assert env["CM_COLOR"] == "green" and env["B"] == "a-$(A)-$(NONE)" and env["P"] == "word" and "O" not in env
+    assert env["NAME"] == "env" and env["IP"] == status["podIP"] and env["CPU"] == "250"
+    assert status["qosClass"] == "Guaranteed"
+    uid = edge.get("env")["metadata"]["uid"]
+    path = f"/sys/fs/cgroup/memory/kubepods/pod{uid}/memory.limit_in_bytes"
+    if os.path.exists(path):
+        assert open(path).read().strip() == str(64 << 20)
+
+
+def test_a_missing_configmap_keeps_the_pod_waiting_and_its_arrival_starts_it(edge):
+    edge.apply(pod("later", SLEEP, container={"env": [
+        {"name": "X", "valueFrom": {"configMapKeyRef": {"name": "late", "key": "x"}}}]}))
+    w = edge.wait_waiting("later", "CreateContainerConfigError")
+    assert w["message"] == 'configmap "late" not found'
+    edge.put("ConfigMap", "late", {"x": "1"}, tell=True)
+    edge.wait_ready("later", 3)
+
+
+def test_crashes_back_off_and_are_counted(edge):
+    edge.apply(pod("crash", "echo last words > /dev/termination-log; exit 3"))
+    w = edge.wait_waiting("crash", "CrashLoopBackOff")
+    assert "back-off 10s restarting failed container=main" in w["message"]
+    c = edge.status("crash")["containerStatuses"][0]
+    assert c["restartCount"] == 1 and not c["ready"]
+    last = c["lastState"]["terminated"]
+    assert last["exitCode"] == 3 and last["reason"] == "Error" and last["message"] == "last words\n"
+
+
+def test_finished_pods_succeed_or_fail(edge):
+    edge.apply(pod("good", "exit 0", restartPolicy="Never"))
+    edge.apply(pod("bad", "exit 7", restartPolicy="Never"))
+    good, bad = edge.wait_phase("good", "Succeeded"), edge.wait_phase("bad", "Failed")
+    assert state(good)[1]["reason"] == "Completed" and state(bad)[1]["exitCode"] == 7
+    conditions = {c["type"]: c for c in good["conditions"]}
+    assert conditions["Ready"]["reason"] == "PodCompleted" and conditions["Initialized"]["status"] == "True"
+
+
+def test_init_containers_run_one_after_the_other(edge):
+    def init(name, command):
+        return {"name": name, "image": images.BUSYBOX, "command": ["sh", "-c", command],
+                "volumeMounts": [{"name": "d", "mountPath": "/d"}]}
+    edge.apply(pod("inits", SLEEP, container={"volumeMounts": [{"name": "d", "mountPath": "/d"}]},
+                   volumes=[{"name": "d", "emptyDir": {}}],
+                   initContainers=[init("one", "echo 1 >> /d/f"), init("two", "sleep 0.3; echo 2 >> /d/f"),
+                                   {**init("side", SLEEP), "restartPolicy": "Always"}]))
+    status = edge.wait_ready("inits")
+    assert edge.read_file("inits", "/d/f") == "1\n2\n"
+    assert [c["name"] for c in status["initContainerStatuses"]] == ["one", "two", "side"]
+    assert all(c["ready"] for c in status["initContainerStatuses"])
+    begun = edge.delete("inits")
+    name, last, at = edge.wait_gone("inits")
+    assert "terminated" in last["status"]["initContainerStatuses"][2]["state"]
+
+
+def test_images_that_cannot_be_had_are_told(edge):
+    edge.apply(pod("never", SLEEP, container={"image": "localhost/no/such:1", "imagePullPolicy": "Never"}))
+    edge.apply(pod("pull", SLEEP, container={"image": "127.0.0.1:1/no/such:1"}))
+    edge.apply(pod("name", SLEEP, container={"image": "Not A Name"}))
+    edge.wait_waiting("never", "ErrImageNeverPull")
+    edge.wait_waiting("name", "InvalidImageName")
+    edge.wait_waiting("pull", "ErrImagePull")
+    edge.wait_waiting("pull", "ImagePullBackOff")
+
+
+def test_what_is_not_offered_is_refused_by_name(edge):
+    edge.apply(pod("odd", SLEEP, volumes=[{"name": "x", "persistentVolumeClaim": {"claimName": "y"}}]))
+    w = edge.wait_waiting("odd", "CreateContainerConfigError")
+    assert "spec.volumes[0].persistentVolumeClaim" in w["message"]
+
+
+def test_hooks_are_run(edge):
+    hook = {"postStart": {"exec": {"command": ["sh", "-c", "echo up > /d/up"]}},
+            "preStop": {"exec": {"command": ["sh", "-c", "echo down > /host/down"]}}}
+    edge.apply(pod("hooks", SLEEP, container={"lifecycle": hook, "volumeMounts": [
+        {"name": "d", "mountPath": "/d"}, {"name": "host", "mountPath": "/host"}]},
+        volumes=[{"name": "d", "emptyDir": {}},
+                 {"name": "host", "hostPath": {"path": f"{edge.dir}/host", "type": "DirectoryOrCreate"}}]))
+    edge.wait_ready("hooks")
+    assert edge.read_file("hooks", "/d/up") == "up\n"
+    edge.delete("hooks")
+    edge.wait_gone("hooks")
+    with open(f"{edge.dir}/host/down") as f:
+        assert f.read() == "down\n"
+
+
+def test_edgecore_killed_and_started_again_restarts_no_container(edge):
+    edge.apply(pod("stay", SLEEP))
+    edge.wait_ready("stay")
+    before = edge.id("stay")
+    containers = edge.containerd.containers()
+    edge.kill()
+    edge.online = False
+    edge.start()
+    time.sleep(1.0)
+    assert edge.containerd.containers() == containers
+    edge.online = True
+    edge.send({"header": {"msg_id": "x", "timestamp": 1}, "route": {"source": "driver", "resource": "driver/connected"},
+               "content": True})
+    assert edge.id("stay") == before
+    edge.delete("stay")
+    edge.wait_gone("stay")
+
+
+def test_pods_start_and_unknown_ones_go_without_a_network(edge):
+    edge.apply(pod("known", SLEEP))
+    edge.apply(pod("stranger", SLEEP))
+    edge.wait_ready("known")
+    edge.wait_ready("stranger")
+    edge.kill()
+    edge.containerd.kill_containers()
+    with edge.lock:
+        uid = edge.pods.pop(("default", "stranger"))["metadata"]["uid"]
+        edge.pods[("default", "known")]["status"] = {}
+    edge.online = False
+    edge.start()
+    wait_for("the known pod to run again", lambda: len(edge.containerd.containers()) == 2)
+    wait_for("the stranger's folder to go", lambda: not os.path.exists(f"{edge.dir}/kubelet/pods/{uid}"))
+    edge.online = True
+    edge.send({"header": {"msg_id": "x", "timestamp": 1}, "route": {"source": "driver", "resource": "driver/connected"},
+               "content": True})
+    status = edge.wait_ready("known")
+    assert status["containerStatuses"][0]["restartCount"] == 1
+
+
+def test_a_status_that_could_not_be_sent_is_sent_later(edge):
+    edge.online = False
+    edge.apply(pod("offline", SLEEP))
+    wait_for("it to run", lambda: len(edge.containerd.containers()) == 2)
+    time.sleep(0.2)
+    assert edge.status("offline") == {}
+    edge.online = True
+    edge.send({"header": {"msg_id": "x", "timestamp": 1}, "route": {"source": "driver", "resource": "driver/connected"},
+               "content": True})
+    edge.wait_ready("offline", 35)
+
+
+def test_ten_pods_cost_little(edge):
+    begun = time.monotonic()
+    for i in range(10):
+        edge.apply(pod(f"p{i}", SLEEP))
+    for i in range(10):
+        edge.wait_ready(f"p{i}", 30)
+    print(f"ten pods ready after {time.monotonic() - begun:.2f} s")
+    time.sleep(1)
+    used, at = cpu_seconds(edge.process.pid), time.monotonic()
+    time.sleep(4)
+    print(f"idle CPU {(cpu_seconds(edge.process.pid) - used) / (time.monotonic() - at) * 100:.2f} %, "
+          f"RSS {rss_kib(edge.process.pid)} KiB")
