@@ -46,8 +46,11 @@ static void on_connected(void *arg, bool connected) {
     struct entry *e, *tmp;
     HASH_ITER (hh, s->entries, e, tmp) {
         backoff_reset(&e->backoff);
-        if (!e->request)
-            timer_set(e->retry, 0);
+        if (e->request) { /* asked over the old connection: its answer may never come, and asking twice is harmless */
+            bus_request_cancel(e->request);
+            e->request = NULL;
+        }
+        timer_set(e->retry, 0);
     }
 }
 
