@@ -16,7 +16,7 @@ struct child_options {
     void (*line)(void *arg, struct bytes line);
     void (*exited)(void *arg, int wait_status);
     void *arg;
-    bool die_with_parent; /* PR_SET_PDEATHSIG SIGTERM */
+    bool die_with_parent; /* SIGTERM when the thread that started it ends */
 };
 /* ERR_NOT_FOUND, ERR_IO, ... when the program cannot be executed. Blocks until it is (or is not). */
 struct child *child_start(struct loop *l, const struct child_options *o, struct error *err) MUST_CHECK;
