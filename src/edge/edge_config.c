@@ -255,6 +255,12 @@ static int read_bootstrap_token(struct edge_config *c, const char *path, struct 
     return 0;
 }
 
+static bool is_host_port(const char *server) {
+    const char *colon = server ? strrchr(server, ':') : NULL; /* the last one: "[::1]:10000" */
+    int64_t port;
+    return colon && colon > server && parse_i64(bytes_str(colon + 1), 1, 65535, &port) == 0;
+}
+
 static int check(const struct edge_config *c, struct error *err) {
     const char *file = c->path;
     if (!dns_subdomain_valid(bytes_str(c->edged.node_name)))
@@ -272,11 +278,7 @@ static int check(const struct edge_config *c, struct error *err) {
                          "%s: only the WebSocket transport is offered: set modules.edgeHub.websocket.enable to true "
                          "and modules.edgeHub.quic.enable to false",
                          file);
-    struct bytes host, port;
-    int64_t number;
-    if (c->hub.enable && (!bytes_cut(bytes_str(c->hub.server), ':', &host, &port) || host.len == 0 ||
-                          (bytes_ends_with(bytes_str(c->hub.server), "]") ||
-                           parse_i64(bytes_str(strrchr(c->hub.server, ':') + 1), 1, 65535, &number) < 0)))
+    if (c->hub.enable && !is_host_port(c->hub.server))
         return error_set(err, ERR_INVALID, "%s: modules.edgeHub.websocket.server is \"%s\": it must be host:port", file,
                          str_or(c->hub.server, ""));
     if (c->hub.enable && !str_starts_with(str_or(c->hub.http_server, ""), "https://"))
@@ -313,11 +315,14 @@ static int blank_token_line(struct bytes text, unsigned line, struct buf *out, s
     }
     const char *nl = memchr(text.ptr + start, '\n', text.len - start);
     size_t end = nl ? (size_t)(nl - text.ptr) : text.len;
-    struct bytes key;
-    if (!bytes_cut(bytes_of(text.ptr + start, end - start), ':', &key, NULL) || !bytes_eq_str(bytes_trim(key), "token"))
+    struct bytes whole = bytes_of(text.ptr + start, end - start), key, name;
+    if (!bytes_cut(whole, ':', &key, NULL))
+        key = BYTES_EMPTY;
+    name = bytes_trim(key);
+    if (!bytes_eq_str(name, "token") && !bytes_eq_str(name, "\"token\""))
         return error_set(err, ERR_UNSUPPORTED, "the token does not stand on a line of its own");
     (void)buf_add(out, text.ptr, start + key.len);
-    (void)buf_add_str(out, ": \"\"");
+    (void)buf_add_str(out, bytes_ends_with(bytes_trim(whole), ",") ? ": \"\"," : ": \"\"");
     (void)buf_add(out, text.ptr + end, text.len - end);
     return buf_check(out, err, "the configuration file");
 }

@@ -66,8 +66,8 @@ enum certificate_state certificate_judge(struct bytes cert_pem, struct bytes key
 }
 
 int64_t certificate_renewal_time(int64_t not_before, int64_t not_after, double fraction) {
-    double life = (double)(not_after - not_before);
-    return not_before + (int64_t)(life * (0.7 + 0.1 * fraction));
+    int64_t tenth = (not_after - not_before) / 10;
+    return not_before + 7 * tenth + (int64_t)((double)tenth * fraction);
 }
 
 /* ---- files ---- */

@@ -63,22 +63,20 @@ static int salvage_tables(sqlite3 *db) {
            salvage_pass(db, "SELECT rowid FROM damaged.meta_v2 ORDER BY rowid DESC LIMIT " SALVAGE_MAX, META_V2);
 }
 
+/* Row by row, since a damaged page that is met undoes the transaction; written through to the disk once, at the end. */
 static int salvage_file(struct meta_store *s, const char *damaged) {
     sqlite3 *db = store_db(s->db);
     sqlite3_stmt *attach = NULL;
     int copied = 0;
+    (void)sqlite3_exec(db, "PRAGMA main.synchronous = OFF", NULL, NULL, NULL);
     if (sqlite3_prepare_v2(db, "ATTACH DATABASE ?1 AS damaged", -1, &attach, NULL) == SQLITE_OK) {
         sqlite3_bind_text(attach, 1, damaged, -1, SQLITE_STATIC);
-        if (sqlite3_step(attach) == SQLITE_DONE && store_begin(s->db, NULL) == 0) {
+        if (sqlite3_step(attach) == SQLITE_DONE)
             copied = salvage_tables(db);
-            if (store_commit(s->db, NULL) < 0) {
-                store_rollback(s->db);
-                copied = 0;
-            }
-        }
     }
     sqlite3_finalize(attach);
-    (void)sqlite3_exec(db, "DETACH DATABASE damaged", NULL, NULL, NULL);
+    (void)sqlite3_exec(db, "DETACH DATABASE damaged; PRAGMA main.synchronous = FULL", NULL, NULL, NULL);
+    (void)!store_checkpoint(s->db, NULL);
     return copied;
 }
 
