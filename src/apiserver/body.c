@@ -126,6 +126,8 @@ int body_patch(struct draft *t) {
     yyjson_mut_val *patched = apply(t, d, yyjson_doc_get_root(patch), &err);
     if (!patched && err.code == ERR_TOO_LARGE)
         return fail_set(t->f, 413, "RequestEntityTooLarge", "%s", error_text(&err));
+    if (!patched && err.code == ERR_UNSUPPORTED)
+        return fail_bad_request(t->f, "the patch is malformed: %s", error_text(&err));
     if (!patched)
         return fail_set(t->f, 422, "Invalid", "the patch does not apply: %s", error_text(&err));
     _cleanup_(yyjson_doc_free_p) yyjson_doc *result = yyjson_mut_val_imut_copy(patched, NULL);

@@ -61,31 +61,6 @@ void field_errors_unsupported(struct field_errors *e, const char *field, const c
     field_errors_add(e, FIELD_NOT_SUPPORTED, field, "\"%.200s\": supported values: %s", value, str_or(list.ptr, ""));
 }
 
-char *field_errors_status(const struct field_errors *e, const struct kind *k, const char *name, size_t *len) {
-    struct buf text = BUF_INIT(SIZE_MAX), out = BUF_INIT(SIZE_MAX), kind = BUF_INIT(SIZE_MAX);
-    buf_addf(&kind, "%s%s%s", k->kind, *k->group ? "." : "", k->group);
-    buf_addf(&text, "%s \"%s\" is invalid: %s", kind.ptr, name, e->count == 1 ? "" : "[");
-    for (size_t i = 0; i < e->count; i++)
-        buf_addf(&text, "%s%s: %s", i ? ", " : "", e->items[i].field, e->items[i].message);
-    buf_add_str(&text, e->count == 1 ? "" : "]");
-    buf_add_str(&out, "{\"name\":");
-    json_append_string(&out, bytes_str(name));
-    buf_addf(&out, ",\"group\":\"%s\",\"kind\":\"%s\",\"causes\":[", k->group, k->kind);
-    for (size_t i = 0; i < e->count; i++) {
-        buf_addf(&out, "%s{\"reason\":\"%s\",\"message\":", i ? "," : "", types[e->items[i].type].reason);
-        json_append_string(&out, bytes_str(e->items[i].message));
-        buf_add_str(&out, ",\"field\":");
-        json_append_string(&out, bytes_str(e->items[i].field));
-        buf_add_char(&out, '}');
-    }
-    buf_add_str(&out, "]}");
-    char *status = status_failure(422, "Invalid", text.ptr, out.ptr, len);
-    buf_free(&text);
-    buf_free(&out);
-    buf_free(&kind);
-    return status;
-}
-
 /* ---- paths ------------------------------------------------------------------------------------------------------ */
 
 size_t field_path_push(struct buf *path, const char *name) {

@@ -33,6 +33,6 @@ void table_end(struct buf *out);
 /* {"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{...}} */
 void table_partial_metadata(struct buf *out, yyjson_val *object);
 
-#define TABLE_DURATION_SIZE 32
+#define TABLE_DURATION_SIZE 48
 /* "5m10s", "3h", "2d1h": a duration as kubectl writes ages. Returns buf. */
 char *table_duration(int64_t seconds, char buf[TABLE_DURATION_SIZE]);

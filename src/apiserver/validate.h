@@ -28,13 +28,9 @@ void field_errors_free(struct field_errors *e);
 void field_errors_add(struct field_errors *e, enum field_error_type type, const char *field, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
 const char *field_error_reason(enum field_error_type type); /* "FieldValueRequired" */
-/* The 422 Status: 'Pod "x" is invalid: spec.containers: Required value', one cause each. Owned text. */
-char *field_errors_status(const struct field_errors *e, const struct kind *k, const char *name, size_t *len);
-
-/* What a user should be told though the object is fine ("metadata.name: ..."): for Warning headers. May be NULL. */
+/* The complete object after defaulting. Found errors are added to e; what a user should be told though the object is
+ * fine goes to warnings (for Warning headers; may be NULL). */
 struct strlist;
-
-/* The complete object after defaulting. Found errors are added to e. */
 void validate_create(const struct kind *k, yyjson_val *obj, struct field_errors *e, struct strlist *warnings);
 /* subresource: NULL or "" for the object itself, "status", "finalize", ... Immutable members are compared with old. */
 void validate_update(const struct kind *k, const char *subresource, yyjson_val *obj, yyjson_val *old,

@@ -160,7 +160,7 @@ static int create_decoded(struct draft *t) {
     if (namespace_check(t) < 0 || crd_check(t) < 0 || metadata_create(t) < 0)
         return -1;
     defaults_apply(k, t->d, t->obj);
-    defaults_create(k, t->d, t->obj, clock_wall_s());
+    defaults_create(k, t->d, t->obj);
     if (draft_validate(t, "") < 0)
         return -1;
     const char *name = json_mut_str(t->obj, "metadata", "name");

@@ -1,0 +1,17 @@
+/* Rules of single kinds. Private to validate.c. */
+#pragma once
+
+#include "apiserver/field_errors.h"
+
+void validate_pod(yyjson_val *o, struct field_errors *e);
+void validate_pod_update(yyjson_val *o, yyjson_val *old, struct field_errors *e);
+void validate_node(yyjson_val *o, struct field_errors *e);
+void validate_data_keys(yyjson_val *o, struct field_errors *e); /* ConfigMap, Secret */
+void validate_secret(yyjson_val *o, struct field_errors *e);
+void validate_data_update(yyjson_val *o, yyjson_val *old, struct field_errors *e); /* immutable: true */
+void validate_lease(yyjson_val *o, struct field_errors *e);
+void validate_event(const struct kind *k, yyjson_val *o, struct field_errors *e);
+void validate_crd(yyjson_val *o, struct field_errors *e, struct strlist *warnings);
+
+/* a and b are equal, or both absent. */
+bool same_value(yyjson_val *a, yyjson_val *b);
