@@ -46,7 +46,7 @@ static int open_ca(struct pki *p, const char *dir, struct error *err) {
     int rc = read_if_there(cert, &p->ca_cert, err);
     if (rc < 0)
         return -1;
-    if (rc == 0 && (x509_new_ca("selvage-apiserver", buf_bytes(&p->ca_key), &p->ca_cert, err) < 0 ||
+    if (rc == 0 && (x509_new_ca("selvage-apiserver-ca", buf_bytes(&p->ca_key), &p->ca_cert, err) < 0 ||
                     file_write_atomic(cert, buf_bytes(&p->ca_cert), 0644, err) < 0))
         return error_wrap(err, "make the certificate authority %s", cert);
     if (x509_check_pair(buf_bytes(&p->ca_cert), buf_bytes(&p->ca_key), err) < 0)

@@ -193,8 +193,7 @@ static void call_done(void *arg, const struct http_result *r) {
         return;
     enter(k);
     if (r->status == 0) {
-        result.error = r->error;
-        error_wrap(&result.error, "%s", call->verb);
+        error_set(&result.error, r->error.code, "%s %s", call->verb, r->error.msg);
     } else {
         parse_answer(call, r, &result);
     }
