@@ -28,8 +28,9 @@ bool image_name_valid(const char *image) {
             return false;
     const char *s = image + (n ? n + 1 : 0), *start = s;
     while (*s && *s != ':' && *s != '@') {
-        bool edge = s == start || s[-1] == '/' || !s[1] || s[1] == '/' || s[1] == ':' || s[1] == '@';
-        if (!path_char(*s) || (edge && !isalnum((unsigned char)*s) && *s != '/') || (*s == '/' && edge && s == start))
+        /* Parts between slashes begin and end with a letter or digit. */
+        bool first = s == start || s[-1] == '/', last = !s[1] || strchr("/:@", s[1]);
+        if (!path_char(*s) || ((first || last) && !isalnum((unsigned char)*s)))
             return false;
         s++;
     }

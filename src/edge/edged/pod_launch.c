@@ -128,11 +128,19 @@ static void start_created(struct worker_container *c) {
     cri_call(c->worker->pods->cri, CRI_START_CONTAINER, &q, 0, on_started, c);
 }
 
+/* After a failure: perhaps the sandbox died unnoticed. If so, there will be a new one. */
+static void ask_sandbox(struct pod_worker *w) {
+    const struct rt_sandbox *s = rt_current_sandbox(&w->rt);
+    if (s)
+        pods_query_sandbox(w->pods, w, s->id);
+}
+
 static void on_created(void *arg, int status, const void *reply, const struct error *err) {
     struct worker_container *c = arg;
     struct pod_worker *w = c->worker;
     const Cri__CreateContainerResponse *r = reply;
     if (!r) {
+        ask_sandbox(w);
         launch_failed(c, "CreateContainerError", err, CREATE_RETRY_MS);
         return;
     }

@@ -79,6 +79,8 @@ static void on_sandbox_run(void *arg, int status, const void *reply, const struc
     }
     free(TAKE(w->sandbox_error));
     struct rt_sandbox *s = rt_sandbox_ensure(&w->rt, r->pod_sandbox_id);
+    for (size_t i = 0; i < w->n_containers; i++)
+        w->containers[i].not_before_ms = 0; /* what failed in an earlier sandbox may go well in this one */
     s->attempt = w->sandbox_config->metadata->attempt;
     s->created_ns = clock_wall_ms() * 1000000;
     Cri__PodSandboxStatusRequest q = CRI__POD_SANDBOX_STATUS_REQUEST__INIT;

@@ -386,6 +386,6 @@ void worker_sync(struct pod_worker *w) {
     if (w->stage != STAGE_RUN)
         worker_sync_stop(w);
     worker_publish(w);
-    if (w->stage == STAGE_ENDED && w->ops == 0 && (w->removed || !w->pod))
+    if (w->stage == STAGE_ENDED && w->ops == 0 && !w->rt.sandboxes && (w->removed || !w->pod))
         pods_forget(ps, w);
 }

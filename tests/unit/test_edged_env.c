@@ -1,0 +1,228 @@
+#include "edge/edged/env.h"
+#include "edge/edged/resources.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+static struct pod *make_pod(const char *spec) {
+    _cleanup_(free_p) char *text = xasprintf(
+        "{\"metadata\":{\"name\":\"p\",\"namespace\":\"ns\",\"uid\":\"u-1\",\"labels\":{\"b\":\"2\",\"a\":\"1\"},"
+        "\"annotations\":{\"note\":\"x\\ny\"}},\"spec\":%s}",
+        spec);
+    struct error err = ERROR_INIT;
+    yyjson_doc *doc = json_parse(bytes_str(text), 1 << 20, &err);
+    assert_non_null(doc);
+    struct pod *p = pod_new(yyjson_doc_get_root(doc), &err);
+    yyjson_doc_free(doc);
+    if (!p)
+        fail_msg("%s", err.msg);
+    return p;
+}
+
+static yyjson_val *first(struct pod *p) {
+    return yyjson_arr_get_first(yyjson_obj_get(p->spec, "containers"));
+}
+
+static void add_object(struct object_set *s, enum object_kind kind, const char *name, const char *json) {
+    object_set_want(s, kind, name);
+    struct object_entry *e = &s->items[s->count - 1];
+    if (!json) {
+        error_set(&e->error, ERR_NOT_FOUND, "configmap \"%s\" not found", name);
+        return;
+    }
+    e->doc = json_parse(bytes_str(json), 1 << 20, NULL);
+    e->obj = yyjson_doc_get_root(e->doc);
+}
+
+static void references_are_expanded_and_dollars_escaped(void **state) {
+    _cleanup_(env_free) struct env e = {0};
+    env_set(&e, "A", "1");
+    const char *const cases[][2] = {{"$(A)", "1"}, {"$$(A)", "$(A)"}, {"$(B)", "$(B)"},   {"x$(A", "x$(A"}, {"$", "$"},
+                                    {"$$", "$"},   {"$A", "$A"},      {"$(A)$(A)", "11"}, {"$()", "$()"},   {"", ""}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        _cleanup_(free_p) char *out = env_expand(&e, cases[i][0]);
+        assert_string_equal(out, cases[i][1]);
+    }
+}
+
+static int build(struct pod *p, const struct object_set *objects, struct env *out, struct error *err) {
+    struct strlist ips = {0};
+    strlist_add(&ips, "10.0.0.1");
+    strlist_add(&ips, "fd00::1");
+    struct node_facts node = {.node_name = "edge-1", .cpu_milli = 4000, .memory = 1 << 30};
+    struct field_context c = {.pod = p, .node = &node, .pod_ips = &ips};
+    int rc = env_build(&c, first(p), objects, out, err);
+    strlist_free(&ips);
+    return rc;
+}
+
+static void values_come_from_fields_resources_and_objects(void **state) {
+    struct pod *p = make_pod(
+        "{\"containers\":[{\"name\":\"c\",\"resources\":{\"limits\":{\"memory\":\"64Mi\"}},"
+        "\"envFrom\":[{\"prefix\":\"X_\",\"configMapRef\":{\"name\":\"cm\"}}],\"env\":["
+        "{\"name\":\"UID\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"metadata.uid\"}}},"
+        "{\"name\":\"L\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"metadata.labels['b']\"}}},"
+        "{\"name\":\"IPS\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"status.podIPs\"}}},"
+        "{\"name\":\"MEM\",\"valueFrom\":{\"resourceFieldRef\":{\"resource\":\"limits.memory\",\"divisor\":\"1Mi\"}}},"
+        "{\"name\":\"CPU\",\"valueFrom\":{\"resourceFieldRef\":{\"resource\":\"limits.cpu\"}}},"
+        "{\"name\":\"S\",\"valueFrom\":{\"secretKeyRef\":{\"name\":\"s\",\"key\":\"k\"}}},"
+        "{\"name\":\"BOTH\",\"value\":\"$(S)/$(X_a)\"}]}]}");
+    struct object_set *set = object_set_of_pod(p);
+    assert_int_equal(set->count, 2);
+    object_set_free(set);
+    set = NEW(struct object_set);
+    add_object(set, OBJ_CONFIGMAP, "cm", "{\"data\":{\"a\":\"b\"}}");
+    add_object(set, OBJ_SECRET, "s", "{\"data\":{\"k\":\"c2VjcmV0\"}}");
+    _cleanup_(env_free) struct env e = {0};
+    struct error err = ERROR_INIT;
+    if (build(p, set, &e, &err) < 0)
+        fail_msg("%s", err.msg);
+    assert_string_equal(env_get(&e, "X_a"), "b");
+    assert_string_equal(env_get(&e, "UID"), "u-1");
+    assert_string_equal(env_get(&e, "L"), "2");
+    assert_string_equal(env_get(&e, "IPS"), "10.0.0.1,fd00::1");
+    assert_string_equal(env_get(&e, "MEM"), "64");
+    assert_string_equal(env_get(&e, "CPU"), "4"); /* no limit: the node's */
+    assert_string_equal(env_get(&e, "BOTH"), "secret/b");
+    object_set_free(set);
+    pod_free(p);
+}
+
+static void a_missing_key_or_object_is_an_error_unless_optional(void **state) {
+    struct pod *p =
+        make_pod("{\"containers\":[{\"name\":\"c\",\"env\":[{\"name\":\"A\",\"valueFrom\":{\"configMapKeyRef\":"
+                 "{\"name\":\"cm\",\"key\":\"k\"}}}]}]}");
+    struct pod *optional = make_pod("{\"containers\":[{\"name\":\"c\",\"env\":[{\"name\":\"A\",\"valueFrom\":{"
+                                    "\"configMapKeyRef\":{\"name\":\"cm\",\"key\":\"k\",\"optional\":true}}}]}]}");
+    struct object_set *absent = NEW(struct object_set), *empty = NEW(struct object_set);
+    add_object(absent, OBJ_CONFIGMAP, "cm", NULL);
+    add_object(empty, OBJ_CONFIGMAP, "cm", "{\"data\":{}}");
+    _cleanup_(env_free) struct env e = {0};
+    struct error err = ERROR_INIT;
+    assert_int_equal(build(p, absent, &e, &err), -1);
+    assert_string_equal(err.msg, "configmap \"cm\" not found");
+    assert_int_equal(build(p, empty, &e, &err), -1);
+    assert_string_equal(err.msg, "couldn't find key k in ConfigMap ns/cm");
+    assert_int_equal(build(optional, absent, &e, &err), 0);
+    assert_int_equal(build(optional, empty, &e, &err), 0);
+    assert_null(env_get(&e, "A"));
+    object_set_free(absent);
+    object_set_free(empty);
+    pod_free(p);
+    pod_free(optional);
+}
+
+static void labels_read_as_sorted_quoted_lines(void **state) {
+    struct pod *p = make_pod("{\"containers\":[{\"name\":\"c\"}]}");
+    struct strlist ips = {0};
+    struct node_facts node = {0};
+    struct field_context c = {.pod = p, .node = &node, .pod_ips = &ips};
+    _cleanup_(buf_free) struct buf out = BUF_INIT(1000);
+    assert_int_equal(field_ref_value(&c, "metadata.labels", &out, NULL), 0);
+    assert_string_equal(out.ptr, "a=\"1\"\nb=\"2\"");
+    buf_clear(&out);
+    assert_int_equal(field_ref_value(&c, "metadata.annotations", &out, NULL), 0);
+    assert_string_equal(out.ptr, "note=\"x\\ny\"");
+    assert_int_equal(field_ref_value(&c, "metadata.labels['", &out, NULL), -1);
+    assert_int_equal(field_ref_value(&c, "spec.secret", &out, NULL), -1);
+    pod_free(p);
+}
+
+static enum pod_qos qos_of(const char *resources) {
+    _cleanup_(free_p) char *spec = xasprintf("{\"containers\":[{\"name\":\"c\",\"resources\":%s}]}", resources);
+    struct pod *p = make_pod(spec);
+    enum pod_qos q = pod_qos(p);
+    pod_free(p);
+    return q;
+}
+
+static void quality_of_service_follows_requests_and_limits(void **state) {
+    assert_int_equal(qos_of("{}"), QOS_BEST_EFFORT);
+    assert_int_equal(qos_of("{\"requests\":{\"cpu\":\"0\"}}"), QOS_BEST_EFFORT);
+    assert_int_equal(qos_of("{\"requests\":{\"cpu\":\"1m\"}}"), QOS_BURSTABLE);
+    assert_int_equal(qos_of("{\"limits\":{\"cpu\":\"1\",\"memory\":\"1Gi\"}}"), QOS_GUARANTEED);
+    assert_int_equal(qos_of("{\"limits\":{\"cpu\":\"1\",\"memory\":\"1Gi\"},\"requests\":{\"cpu\":\"0.5\"}}"),
+                     QOS_BURSTABLE);
+    assert_int_equal(qos_of("{\"limits\":{\"cpu\":\"1\"}}"), QOS_BURSTABLE);
+}
+
+static void resources_become_shares_quota_and_scores(void **state) {
+    struct pod *p =
+        make_pod("{\"containers\":[{\"name\":\"c\",\"resources\":{\"requests\":{\"cpu\":\"250m\",\"memory\":"
+                 "\"256Mi\"},\"limits\":{\"cpu\":\"1500m\",\"memory\":\"1Gi\"}}},{\"name\":\"d\"}]}");
+    struct resource_policy policy = {.cpu_quota = true, .cpu_period_us = 100000, .node_memory_bytes = 1LL << 30};
+    struct linux_resources r;
+    container_resources(p, first(p), &policy, &r);
+    assert_int_equal(r.cpu_shares, 256);
+    assert_int_equal(r.cpu_quota_us, 150000);
+    assert_int_equal(r.memory_bytes, 1LL << 30);
+    assert_int_equal(r.oom_score_adj, 750);
+    container_resources(p, first(p) + 0, &policy, &r);
+    pod_resources(p, &policy, &r);
+    assert_int_equal(r.cpu_shares, 256);
+    assert_int_equal(r.cpu_quota_us, 0); /* one of them has no limit */
+    assert_int_equal(r.memory_bytes, 0);
+    assert_int_equal(cpu_shares_of(0), 2);
+    assert_int_equal(cpu_quota_of(1, 100000), 1000);
+    assert_int_equal(cpu_weight_of(1024), 39);
+    assert_int_equal(cpu_weight_of(2), 1);
+    assert_int_equal(cpu_weight_of(262144), 10000);
+    pod_free(p);
+}
+
+static void what_is_not_offered_is_named(void **state) {
+    const char *const cases[][2] = {
+        {"{\"runtimeClassName\":\"kata\",\"containers\":[{\"name\":\"c\"}]}", "spec.runtimeClassName"},
+        {"{\"volumes\":[{\"name\":\"v\",\"nfs\":{\"path\":\"/\"}}],\"containers\":[{\"name\":\"c\"}]}",
+         "spec.volumes[0].nfs"},
+        {"{\"containers\":[{\"name\":\"c\",\"resources\":{\"limits\":{\"nvidia.com/gpu\":1}}}]}", "nvidia.com/gpu"},
+        {"{\"containers\":[{\"name\":\"c\"}],\"securityContext\":{\"sysctls\":[{\"name\":\"kernel.msgmax\"}]}}",
+         "kernel.msgmax"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct pod *p = make_pod(cases[i][0]);
+        struct error err = ERROR_INIT;
+        assert_int_equal(pod_check_supported(p, &err), -1);
+        assert_non_null(strstr(err.msg, cases[i][1]));
+        pod_free(p);
+    }
+    struct pod *p = make_pod("{\"containers\":[{\"name\":\"c\"}],\"runtimeClassName\":null,\"volumes\":[]}");
+    assert_int_equal(pod_check_supported(p, NULL), 0);
+    pod_free(p);
+}
+
+static void names_that_would_leave_their_folder_are_refused(void **state) {
+    const char *const bad[] = {
+        "{\"metadata\":{\"name\":\"p\",\"namespace\":\"n\",\"uid\":\"../"
+        "x\"},\"spec\":{\"containers\":[{\"name\":\"c\"}]}}",
+        "{\"metadata\":{\"name\":\"p\",\"namespace\":\"n\",\"uid\":\"\"},\"spec\":{\"containers\":[{\"name\":\"c\"}]}}",
+        "{\"metadata\":{\"name\":\"p/"
+        "q\",\"namespace\":\"n\",\"uid\":\"u\"},\"spec\":{\"containers\":[{\"name\":\"c\"}]}}",
+        "{\"metadata\":{\"name\":\"p\",\"namespace\":\"n\",\"uid\":\"u\"},\"spec\":{\"containers\":[{\"name\":\"../"
+        "c\"}]}}",
+        "{\"metadata\":{\"name\":\"p\",\"namespace\":\"n\",\"uid\":\"u\"},\"spec\":{\"containers\":[]}}",
+        "{\"metadata\":{\"name\":\"p\",\"namespace\":\"n\",\"uid\":\"u\"}}",
+        "[]",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        yyjson_doc *doc = json_parse(bytes_str(bad[i]), 1 << 20, NULL);
+        assert_null(pod_new(yyjson_doc_get_root(doc), NULL));
+        yyjson_doc_free(doc);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(references_are_expanded_and_dollars_escaped),
+        cmocka_unit_test(values_come_from_fields_resources_and_objects),
+        cmocka_unit_test(a_missing_key_or_object_is_an_error_unless_optional),
+        cmocka_unit_test(labels_read_as_sorted_quoted_lines),
+        cmocka_unit_test(quality_of_service_follows_requests_and_limits),
+        cmocka_unit_test(resources_become_shares_quota_and_scores),
+        cmocka_unit_test(what_is_not_offered_is_named),
+        cmocka_unit_test(names_that_would_leave_their_folder_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
