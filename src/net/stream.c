@@ -110,6 +110,7 @@ static void destroy(struct stream *s) {
     tls_ctx_free(s->tls);
     free(s->pending);
     free(s->peer);
+    free(s->peer_cert);
     free(s);
 }
 

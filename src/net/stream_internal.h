@@ -39,6 +39,8 @@ struct stream {
     bool is_client : 1;
     SSL *ssl;
     struct tls_ctx *tls;
+    char *peer_cert; /* DER; servers only */
+    size_t peer_cert_len;
     struct quota *quota; /* of the listener it came from */
     struct dial *dial;   /* while STREAM_DIALING */
     char *peer;          /* "10.0.0.7:41234" */

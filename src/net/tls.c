@@ -58,8 +58,9 @@ static struct tls_ctx *ctx_new(const SSL_METHOD *method) {
     SSL_CTX_set_options(c->ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET);
     /* No buffers while a connection is idle; a write may be cut, and be repeated from another address. */
     SSL_CTX_set_mode(c->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                 SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY);
-    SSL_CTX_set_read_ahead(c->ssl, 1); /* one recv per record in place of two */
+                                 SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY |
+                                 SSL_MODE_NO_AUTO_CHAIN); /* sends the chain that was given, not the roots as well */
+    SSL_CTX_set_read_ahead(c->ssl, 1);                    /* one recv per record in place of two */
     SSL_CTX_set_session_cache_mode(c->ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(c->ssl, 0);
     SSL_CTX_set_cipher_list(c->ssl, "ECDHE+AESGCM:ECDHE+CHACHA20");
