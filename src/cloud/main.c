@@ -23,7 +23,7 @@ struct cloudcore {
     struct apiserver *apiserver;
     struct kube_config kube_config;
     struct kube_client *kube;
-    struct pki pki;
+    struct hub_pki pki;
     struct token_keeper *token_keeper;
     struct hub_https *https;
     struct edgecontroller *edgecontroller;
@@ -37,7 +37,7 @@ struct cloudcore {
 static int start_apiserver(struct cloudcore *c, struct error *err) {
     if (!c->options.standalone)
         return 0;
-    _cleanup_(free_p) const char **sans = pki_sans(&c->config);
+    _cleanup_(free_p) const char **sans = hub_pki_sans(&c->config);
     const struct apiserver_options o = {.data_dir = c->options.data_dir,
                                         .address = c->options.apiserver_address,
                                         .port = c->options.apiserver_port,
@@ -84,7 +84,7 @@ static int start_pki(struct cloudcore *c, struct error *err) {
     struct backoff backoff = BACKOFF(500, 15000);
     struct log_once waiting = {{0}};
     struct error why = ERROR_INIT;
-    while (pki_load(&c->pki, c->loop, c->kube, &c->config, &why) < 0) {
+    while (hub_pki_load(&c->pki, c->loop, c->kube, &c->config, &why) < 0) {
         if (!worth_waiting(&why) || (why.code == ERR_CONFLICT && access(c->config.hub.ca_file, F_OK) == 0))
             return error_set(err, why.code, "%s", error_text(&why));
         log_once_failed(&waiting, LOG_COMPONENT, "waiting for the API server: %s", error_text(&why));
@@ -98,7 +98,7 @@ static int start_pki(struct cloudcore *c, struct error *err) {
 
 static void stop_pki(struct cloudcore *c) {
     token_keeper_stop(c->token_keeper);
-    pki_free(&c->pki);
+    hub_pki_free(&c->pki);
 }
 
 /* ---- EdgeController and CloudHub ---- */

@@ -11,10 +11,10 @@
         .organization = "system:nodes", .common_name = "system:node:" name \
     }
 
-static struct pki pki;
+static struct hub_pki pki;
 static struct cloud_config config;
 
-static void new_ca(struct pki *p) {
+static void new_ca(struct hub_pki *p) {
     buf_init(&p->ca_key_pem, 1 << 16);
     buf_init(&p->ca_cert_pem, 1 << 16);
     buf_init(&p->ca_key_der, 1 << 16);
@@ -33,7 +33,7 @@ static int set_up(void **state) {
 }
 
 static int tear_down(void **state) {
-    pki_free(&pki);
+    hub_pki_free(&pki);
     return 0;
 }
 
@@ -44,7 +44,7 @@ static void csr_for(const struct x509_subject *subject, struct buf *der) {
 }
 
 /* A certificate of `p` for node, in PEM. */
-static void cert_for(const struct pki *p, const char *node, int64_t not_before, struct buf *pem) {
+static void cert_for(const struct hub_pki *p, const char *node, int64_t not_before, struct buf *pem) {
     _cleanup_(buf_free) struct buf csr = BUF_INIT(1 << 16);
     struct x509_subject s = {.organization = NODE_ORGANIZATION};
     (void)snprintf(s.common_name, sizeof s.common_name, NODE_NAME_PREFIX "%s", node);
@@ -64,7 +64,7 @@ static int present(struct bytes cert, const char *authorization, struct error *e
 static void a_token_lets_in(void **state) {
     _cleanup_(buf_free) struct buf token = BUF_INIT(JOIN_TOKEN_MAX), header = BUF_INIT(2 * JOIN_TOKEN_MAX);
     struct bytes jwt;
-    assert_int_equal(pki_new_token(&pki, &config, &token, NULL), 0);
+    assert_int_equal(hub_pki_new_token(&pki, &config, &token, NULL), 0);
     assert_int_equal(join_token_check_ca(buf_bytes(&token), buf_bytes(&pki.ca_cert_der), &jwt, NULL), 0);
     (void)buf_add_str(&header, "Bearer ");
     (void)buf_add_bytes(&header, jwt);
@@ -82,24 +82,24 @@ static void wrong_tokens_are_refused_with_the_known_texts(void **state) {
     assert_int_equal(present(BYTES_EMPTY, "Bearer nonsense", &err), -1);
     assert_true(str_starts_with(err.msg, "token validation failure, err: token is malformed"));
 
-    struct pki other = {0};
+    struct hub_pki other = {0};
     _cleanup_(buf_free) struct buf token = BUF_INIT(JOIN_TOKEN_MAX), header = BUF_INIT(2 * JOIN_TOKEN_MAX);
     struct bytes jwt;
     new_ca(&other);
-    assert_int_equal(pki_new_token(&other, &config, &token, NULL), 0);
+    assert_int_equal(hub_pki_new_token(&other, &config, &token, NULL), 0);
     assert_int_equal(join_token_check_ca(buf_bytes(&token), buf_bytes(&other.ca_cert_der), &jwt, NULL), 0);
     (void)buf_add_str(&header, "Bearer ");
     (void)buf_add_bytes(&header, jwt);
     assert_int_equal(present(BYTES_EMPTY, header.ptr, &err), -1);
     assert_string_equal(err.msg, "token validation failure, err: token signature is invalid: signature is invalid");
-    pki_free(&other);
+    hub_pki_free(&other);
 }
 
 static void a_certificate_renews_itself_and_no_other(void **state) {
     struct error err = ERROR_INIT;
     _cleanup_(buf_free) struct buf mine = BUF_INIT(1 << 16), foreign = BUF_INIT(1 << 16), other = BUF_INIT(1 << 16),
                                    old = BUF_INIT(1 << 16);
-    struct pki stranger = {0};
+    struct hub_pki stranger = {0};
     new_ca(&stranger);
     cert_for(&pki, "edge-1", 0, &mine);
     cert_for(&pki, "edge-2", 0, &other);
@@ -110,14 +110,14 @@ static void a_certificate_renews_itself_and_no_other(void **state) {
     assert_non_null(strstr(err.msg, "request node name is not match with the certificate"));
     assert_int_equal(present(buf_bytes(&foreign), "", &err), -1);
     assert_int_equal(present(buf_bytes(&old), "", &err), -1);
-    pki_free(&stranger);
+    hub_pki_free(&stranger);
 }
 
 static void a_bad_certificate_is_not_made_good_by_a_token(void **state) {
     _cleanup_(buf_free) struct buf token = BUF_INIT(JOIN_TOKEN_MAX), header = BUF_INIT(2 * JOIN_TOKEN_MAX),
                                    other = BUF_INIT(1 << 16);
     struct bytes jwt;
-    assert_int_equal(pki_new_token(&pki, &config, &token, NULL), 0);
+    assert_int_equal(hub_pki_new_token(&pki, &config, &token, NULL), 0);
     assert_int_equal(join_token_check_ca(buf_bytes(&token), buf_bytes(&pki.ca_cert_der), &jwt, NULL), 0);
     (void)buf_addf(&header, "Bearer %.*s", (int)jwt.len, jwt.ptr);
     cert_for(&pki, "edge-2", 0, &other);
@@ -158,7 +158,7 @@ static void the_signed_certificate_is_the_nodes(void **state) {
     _cleanup_(buf_free) struct buf csr = BUF_INIT(1 << 16), cert = BUF_INIT(1 << 16);
     struct x509_info info;
     csr_for(&NODE_SUBJECT("edge-1"), &csr);
-    assert_int_equal(pki_sign_edge(&pki, &config, "edge-1", buf_bytes(&csr), false, true, &cert, NULL), 0);
+    assert_int_equal(hub_pki_sign_edge(&pki, &config, "edge-1", buf_bytes(&csr), false, true, &cert, NULL), 0);
     assert_int_equal(x509_cert_info(buf_bytes(&cert), &info, NULL), 0);
     assert_string_equal(info.subject.common_name, "system:node:edge-1");
     assert_string_equal(info.subject.organization, "system:nodes");

@@ -277,7 +277,7 @@ static unsigned thread_count(const struct cloud_config *c) {
     return cores < 1 ? 1 : cores > 64 ? 64 : (unsigned)cores;
 }
 
-static struct tls_ctx *make_tls(const struct pki *pki, struct error *err) {
+static struct tls_ctx *make_tls(const struct hub_pki *pki, struct error *err) {
     const struct tls_server_options o = {.cert_pem = buf_bytes(&pki->server_cert_pem),
                                          .key_pem = buf_bytes(&pki->server_key_pem),
                                          .client_ca_pem = buf_bytes(&pki->ca_cert_pem),

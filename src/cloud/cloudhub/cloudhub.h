@@ -28,7 +28,7 @@ void hub_request_done(struct hub_request *r); /* frees it */
 struct cloudhub_options {
     struct loop *loop;
     const struct cloud_config *config;
-    const struct pki *pki;          /* outlives the hub */
+    const struct hub_pki *pki;      /* outlives the hub */
     struct bytes kubernetes_ca_pem; /* what a query for k8s/ca.crt gets */
     void (*connected)(void *arg, const char *node);
     void (*disconnected)(void *arg, const char *node);

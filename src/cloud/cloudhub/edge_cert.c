@@ -2,7 +2,7 @@
 #include "cloud/cloudhub/identity.h"
 #include "wire/token.h"
 
-static int check_client_cert(const struct pki *p, const char *node, struct bytes cert_pem, struct error *err) {
+static int check_client_cert(const struct hub_pki *p, const char *node, struct bytes cert_pem, struct error *err) {
     struct error why = ERROR_INIT;
     struct x509_info info;
     struct bytes named;
@@ -19,7 +19,7 @@ static int check_client_cert(const struct pki *p, const char *node, struct bytes
     return 0;
 }
 
-int edge_cert_authenticate(const struct pki *p, const char *node, struct bytes cert_pem, struct bytes authorization,
+int edge_cert_authenticate(const struct hub_pki *p, const char *node, struct bytes cert_pem, struct bytes authorization,
                            int64_t now, struct error *err) {
     if (cert_pem.len > 0)
         return check_client_cert(p, node, cert_pem, err);

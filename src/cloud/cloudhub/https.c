@@ -60,7 +60,7 @@ static void get_edge_cert(void *arg, struct http_request *r) {
         return;
     }
     _cleanup_(buf_free) struct buf der = BUF_INIT(CERT_MAX);
-    if (pki_sign_edge(h->o.pki, h->o.config, node, http_body(r), server, client, &der, &err) < 0) {
+    if (hub_pki_sign_edge(h->o.pki, h->o.config, node, http_body(r), server, client, &der, &err) < 0) {
         refuse(h, r, 500, node, error_text(&err));
         return;
     }
@@ -168,7 +168,7 @@ static const struct http_route monitor_routes[] = {
 };
 
 static int start_api(struct hub_https *h, struct error *err) {
-    const struct pki *p = h->o.pki;
+    const struct hub_pki *p = h->o.pki;
     const struct tls_server_options to = {.cert_pem = buf_bytes(&p->server_cert_pem),
                                           .key_pem = buf_bytes(&p->server_key_pem),
                                           .client_ca_pem = buf_bytes(&p->ca_cert_pem),

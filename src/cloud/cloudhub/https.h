@@ -8,7 +8,7 @@ struct hub_https;
 struct hub_https_options {
     struct loop *loop;
     const struct cloud_config *config;
-    const struct pki *pki;
+    const struct hub_pki *pki;
     struct kube_client *kube;
     bool (*ready)(void *arg); /* for /readyz */
     void *arg;
@@ -22,7 +22,7 @@ extern const size_t hub_https_n_routes;
 
 /* May the bearer of these get a certificate? Sans-IO. cert: the client certificate in PEM, empty if none;
  * authorization: the header. ERR_DENIED with the text of wire-protocol.md 4.3. */
-int edge_cert_authenticate(const struct pki *p, const char *node, struct bytes cert_pem, struct bytes authorization,
+int edge_cert_authenticate(const struct hub_pki *p, const char *node, struct bytes cert_pem, struct bytes authorization,
                            int64_t now, struct error *err) MUST_CHECK;
 /* Is that a request of this node for itself? ERR_INVALID: cannot be read; ERR_DENIED: another subject. */
 int edge_csr_check(const char *node, struct bytes csr_der, struct error *err) MUST_CHECK;

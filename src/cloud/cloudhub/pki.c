@@ -16,9 +16,9 @@
 #define SERVER_LIFETIME_S (100LL * 364 * DAY_S)
 #define PEM_MAX (256u << 10)
 
-/* What pki_load works with. */
+/* What hub_pki_load works with. */
 struct loading {
-    struct pki *pki;
+    struct hub_pki *pki;
     struct loop *loop;
     struct kube_client *kube;
     const struct cloud_config *config;
@@ -45,14 +45,14 @@ static int read_local_pair(const char *cert_file, const char *key_file, struct b
 
 /* ---- the CA ---- */
 
-static int complete_ca(struct pki *p, struct error *err) {
+static int complete_ca(struct hub_pki *p, struct error *err) {
     if (x509_cert_pem_to_der(buf_bytes(&p->ca_cert_pem), &p->ca_cert_der, err) < 0 ||
         x509_key_pem_to_der(buf_bytes(&p->ca_key_pem), &p->ca_key_der, err) < 0)
         return error_wrap(err, "the CA");
     return 0;
 }
 
-static int ca_from_secret(struct pki *p, const struct sync_answer *s, struct error *err) {
+static int ca_from_secret(struct hub_pki *p, const struct sync_answer *s, struct error *err) {
     if (secret_value(s, CA_SECRET, "cadata", &p->ca_cert_der, err) < 0 ||
         secret_value(s, CA_SECRET, "cakeydata", &p->ca_key_der, err) < 0)
         return -1;
@@ -92,7 +92,7 @@ static int check_same_ca(struct loading *l, struct error *err) {
 }
 
 static int load_ca(struct loading *l, struct error *err) {
-    struct pki *p = l->pki;
+    struct hub_pki *p = l->pki;
     int local =
         read_local_pair(l->config->hub.ca_file, l->config->hub.ca_key_file, &p->ca_cert_pem, &p->ca_key_pem, err);
     if (local < 0)
@@ -120,7 +120,7 @@ static int load_ca(struct loading *l, struct error *err) {
 
 /* ---- the server certificate ---- */
 
-const char **pki_sans(const struct cloud_config *c) {
+const char **hub_pki_sans(const struct cloud_config *c) {
     const struct strlist *lists[] = {&c->hub.advertise_addresses, &c->hub.dns_names};
     const char **sans = xcalloc(lists[0]->count + lists[1]->count + 1, sizeof *sans);
     size_t n = 0;
@@ -134,7 +134,7 @@ const char **pki_sans(const struct cloud_config *c) {
 /* The certificate that this process shows: its own addresses, on the key that all cloudcores share. */
 static int sign_server(struct loading *l, const char *const *sans, struct error *err) {
     static const struct x509_subject subject = {.common_name = "KubeEdge", .organization = "KubeEdge"};
-    struct pki *p = l->pki;
+    struct hub_pki *p = l->pki;
     const struct x509_sign s = {.ca_cert_pem = buf_bytes(&p->ca_cert_pem),
                                 .ca_key_pem = buf_bytes(&p->ca_key_pem),
                                 .lifetime_s = SERVER_LIFETIME_S,
@@ -146,7 +146,7 @@ static int sign_server(struct loading *l, const char *const *sans, struct error 
     return 0;
 }
 
-static int server_fields(struct pki *p, struct buf *cert_der, struct buf *key_der, struct secret_field fields[2],
+static int server_fields(struct hub_pki *p, struct buf *cert_der, struct buf *key_der, struct secret_field fields[2],
                          struct error *err) {
     if (x509_cert_pem_to_der(buf_bytes(&p->server_cert_pem), cert_der, err) < 0 ||
         x509_key_pem_to_der(buf_bytes(&p->server_key_pem), key_der, err) < 0)
@@ -158,7 +158,7 @@ static int server_fields(struct pki *p, struct buf *cert_der, struct buf *key_de
 
 /* Takes the key from the Secret and, if the certificate there lacks one of our addresses, stores the new one. */
 static int server_from_secret(struct loading *l, struct sync_answer *s, const char *const *sans, struct error *err) {
-    struct pki *p = l->pki;
+    struct hub_pki *p = l->pki;
     _cleanup_(buf_free) struct buf cert = BUF_INIT(PEM_MAX);
     _cleanup_(buf_free_secret) struct buf key = BUF_INIT(PEM_MAX);
     if (secret_value(s, SERVER_SECRET, "cloudcoredata", &cert, err) < 0 ||
@@ -187,12 +187,12 @@ static int server_from_secret(struct loading *l, struct sync_answer *s, const ch
 }
 
 static int load_server(struct loading *l, struct error *err) {
-    struct pki *p = l->pki;
+    struct hub_pki *p = l->pki;
     int local = read_local_pair(l->config->hub.cert_file, l->config->hub.key_file, &p->server_cert_pem,
                                 &p->server_key_pem, err);
     if (local != 0)
         return local < 0 ? -1 : 0;
-    _cleanup_(free_p) const char **sans = pki_sans(l->config);
+    _cleanup_(free_p) const char **sans = hub_pki_sans(l->config);
     struct sync_answer s;
     struct error why = ERROR_INIT;
     int rc = secret_get(l->loop, l->kube, SERVER_SECRET, &s, &why);
@@ -212,9 +212,10 @@ static int load_server(struct loading *l, struct error *err) {
     return rc;
 }
 
-int pki_load(struct pki *p, struct loop *loop, struct kube_client *k, const struct cloud_config *c, struct error *err) {
+int hub_pki_load(struct hub_pki *p, struct loop *loop, struct kube_client *k, const struct cloud_config *c,
+                 struct error *err) {
     struct loading l = {p, loop, k, c};
-    pki_free(p);
+    hub_pki_free(p);
     struct buf *all[] = {&p->ca_cert_pem, &p->ca_cert_der,     &p->ca_key_pem,
                          &p->ca_key_der,  &p->server_cert_pem, &p->server_key_pem};
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
@@ -224,7 +225,7 @@ int pki_load(struct pki *p, struct loop *loop, struct kube_client *k, const stru
     return 0;
 }
 
-void pki_free(struct pki *p) {
+void hub_pki_free(struct hub_pki *p) {
     buf_free(&p->ca_cert_pem);
     buf_free(&p->ca_cert_der);
     buf_free_secret(&p->ca_key_pem);
@@ -233,13 +234,13 @@ void pki_free(struct pki *p) {
     buf_free_secret(&p->server_key_pem);
 }
 
-int pki_new_token(const struct pki *p, const struct cloud_config *c, struct buf *out, struct error *err) {
+int hub_pki_new_token(const struct hub_pki *p, const struct cloud_config *c, struct buf *out, struct error *err) {
     int64_t expires = clock_wall_s() + 2 * c->hub.token_refresh_hours * 3600;
     return join_token_new(buf_bytes(&p->ca_cert_der), buf_bytes(&p->ca_key_der), expires, out, err);
 }
 
-int pki_sign_edge(const struct pki *p, const struct cloud_config *c, const char *node, struct bytes csr_der,
-                  bool use_server, bool use_client, struct buf *cert_der, struct error *err) {
+int hub_pki_sign_edge(const struct hub_pki *p, const struct cloud_config *c, const char *node, struct bytes csr_der,
+                      bool use_server, bool use_client, struct buf *cert_der, struct error *err) {
     struct x509_subject subject = {.organization = NODE_ORGANIZATION};
     (void)snprintf(subject.common_name, sizeof subject.common_name, NODE_NAME_PREFIX "%s", node);
     const struct x509_sign s = {.ca_cert_pem = buf_bytes(&p->ca_cert_pem),

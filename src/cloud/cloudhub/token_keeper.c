@@ -13,7 +13,7 @@
  * optimistic lock. Tokens stay valid until they expire, also replaced ones: only the CA key counts. */
 struct token_keeper {
     struct kube_client *kube;
-    const struct pki *pki;
+    const struct hub_pki *pki;
     const struct cloud_config *config;
     struct timer *timer;
     struct kube_call *call;
@@ -55,7 +55,7 @@ static void on_written(void *arg, struct kube_result *r) {
 static void write_new(struct token_keeper *t, const char *rv) {
     struct error err = ERROR_INIT;
     _cleanup_(buf_free_secret) struct buf token = BUF_INIT(JOIN_TOKEN_MAX);
-    if (pki_new_token(t->pki, t->config, &token, &err) < 0) {
+    if (hub_pki_new_token(t->pki, t->config, &token, &err) < 0) {
         retry_later(t, &err);
         return;
     }
@@ -88,7 +88,7 @@ static void look(void *arg) {
     t->call = kube_call(t->kube, &r);
 }
 
-struct token_keeper *token_keeper_start(struct loop *l, struct kube_client *k, const struct pki *p,
+struct token_keeper *token_keeper_start(struct loop *l, struct kube_client *k, const struct hub_pki *p,
                                         const struct cloud_config *c) {
     struct token_keeper *t = NEW(struct token_keeper);
     t->kube = k;
