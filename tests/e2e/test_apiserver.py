@@ -2,6 +2,7 @@
 built against."""
 
 import json
+import socket
 import ssl
 import threading
 import time
@@ -83,7 +84,11 @@ class Watch:
         return self.events
 
     def close(self):
-        self.connection.close()
+        """Only closes the socket: the reader thread holds the response."""
+        try:
+            self.connection.sock.shutdown(socket.SHUT_RDWR)
+        except (OSError, AttributeError):
+            pass
 
 
 # ---- 10.1 transport, contract, errors ----
