@@ -97,7 +97,7 @@ static yyjson_mut_val *apply(struct draft *t, yyjson_mut_doc *d, yyjson_val *pat
     }
 }
 
-static int check_patch_type(const struct draft *t) {
+int body_check_patch_type(const struct draft *t) {
     const struct kind *k = t->w->kind;
     bool strategic = t->w->body_type == BODY_STRATEGIC_PATCH && k->type && !k->custom;
     if (t->w->body_type == BODY_JSON_PATCH || t->w->body_type == BODY_MERGE_PATCH || strategic)
@@ -112,8 +112,6 @@ static int check_patch_type(const struct draft *t) {
 int body_patch(struct draft *t) {
     const struct kind *k = t->w->kind;
     struct error err = ERROR_INIT;
-    if (check_patch_type(t) < 0)
-        return -1;
     struct bytes text = t->w->body.len > 0 ? t->w->body : BYTES_LIT("{}");
     _cleanup_(yyjson_doc_free_p) yyjson_doc *patch = json_parse(text, API_BODY_MAX, &err);
     if (!patch)

@@ -188,6 +188,8 @@ static int find_old(struct draft *t) {
 static int write_change(struct draft *t) {
     const struct kind *k = t->w->kind;
     bool patch = t->w->verb == WRITE_PATCH;
+    if (patch && body_check_patch_type(t) < 0)
+        return -1;
     if (find_old(t) < 0) {
         if (patch || !k->create_on_update || *t->w->subresource)
             return fail_not_found(t->f, k->group, k->plural, t->w->name);

@@ -65,6 +65,8 @@ static inline const char *draft_name(const struct draft *t) {
 
 /* body.c: the request's body as an object of the kind, into t->obj. */
 int body_decode(struct draft *t) MUST_CHECK;
+/* 415 where the kind does not take such a patch. */
+int body_check_patch_type(const struct draft *t) MUST_CHECK;
 /* patch applied to the old object, decoded. */
 int body_patch(struct draft *t) MUST_CHECK;
 /* Any JSON or protobuf body (DeleteOptions, Binding, reviews); an empty one gives NULL and 0. */
