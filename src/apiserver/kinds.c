@@ -24,6 +24,13 @@ static const struct kind_subresource pod_subs[] = {
 #define SUBRESOURCES(list) .subresources = (list), .n_subresources = ARRAY_LEN(list)
 #define CORE .group = "", .version = "v1", .storage_group = "", .storage_version = "v1"
 #define STORED(p) .plural = (p), .storage_plural = (p)
+/* A question that is answered, and never stored. */
+#define REVIEW(g, p, s, k)                                                                                        \
+    {                                                                                                             \
+        .group = (g), .version = "v1", .storage_group = (g), .storage_version = "v1", STORED(p), .singular = (s), \
+        .kind = (k), .list_kind = k "List", .short_names = none, .categories = none, .verbs = VERB_CREATE,        \
+        .name_rule = NAME_PATH_SEGMENT, .fields = none                                                            \
+    }
 
 /* In discovery order: the core group first, so that its short names win. */
 static const struct kind builtin[] = {
@@ -74,6 +81,10 @@ static const struct kind builtin[] = {
      .storage_plural = "events",
      .fields = NAMES("regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion",
                      "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type")},
+    REVIEW("authentication.k8s.io", "selfsubjectreviews", "selfsubjectreview", "SelfSubjectReview"),
+    REVIEW("authorization.k8s.io", "selfsubjectaccessreviews", "selfsubjectaccessreview", "SelfSubjectAccessReview"),
+    REVIEW("authorization.k8s.io", "selfsubjectrulesreviews", "selfsubjectrulesreview", "SelfSubjectRulesReview"),
+    REVIEW("authorization.k8s.io", "subjectaccessreviews", "subjectaccessreview", "SubjectAccessReview"),
     {.group = "coordination.k8s.io",
      .version = "v1",
      .storage_group = "coordination.k8s.io",
