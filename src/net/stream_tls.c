@@ -151,9 +151,9 @@ void tls_goodbye(struct stream *s) {
 
 /* ---- the peer's certificate ---- */
 
-/* OpenSSL keeps the peer's certificate for as long as the connection lives, with its public key unpacked into some 150
- * pieces: 9 KiB, more than all the rest of an idle connection. Nothing needs that key after the handshake. So servers
- * keep the certificate's bytes, and give OpenSSL's copy a small key that all connections share. */
+/* OpenSSL keeps the peer's certificate for as long as the connection lives, with its public key unpacked into dozens of
+ * small pieces, some 3 KB. Nothing needs that key after the handshake. So servers keep the certificate's bytes, and
+ * give OpenSSL's copy a small key that all connections share: 2.4 KB less per connection. */
 static EVP_PKEY *small_key;
 
 static void make_small_key(void) {
