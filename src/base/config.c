@@ -88,8 +88,12 @@ static int set_strings(const struct config_key *k, yyjson_val *v, struct strlist
 
 /* Replaces the entry of that key, or adds one. */
 static void map_put(struct strlist *map, const char *key, struct bytes value) {
-    char *entry = xasprintf("%s=%.*s", key, (int)value.len, value.len ? value.ptr : "");
     size_t n = strlen(key) + 1;
+    struct buf text = BUF_INIT(n + value.len);
+    buf_add_str(&text, key);
+    buf_add_char(&text, '=');
+    buf_add_bytes(&text, value);
+    char *entry = buf_take(&text, NULL);
     for (size_t i = 0; i < map->count; i++) {
         if (strncmp(map->items[i], entry, n) != 0)
             continue;
