@@ -499,8 +499,8 @@ static void liar_accepted(void *arg, struct stream *s) {
 static void a_client_checks_the_servers_answer(void **state) {
     static const char *const lies[] = {
         "HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-        "HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+        ("HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+         "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"),
         "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         "SSH-2.0-OpenSSH\r\n\r\n",
     };

@@ -46,7 +46,7 @@ static void readable(void *arg, unsigned what) {
     _Alignas(struct nlmsghdr) char buf[8192];
     ssize_t n;
     while ((n = recv(w->fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
-        int left = (int)n;
+        ssize_t left = n; /* wider than the lengths it is compared with, and may end below 0 */
         for (const struct nlmsghdr *h = (const void *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left))
             if (matters(h) && !timer_pending(w->settle))
                 timer_set(w->settle, SETTLE_MS);
