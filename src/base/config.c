@@ -307,11 +307,11 @@ static void format_duration(int64_t ms, char *out, size_t size) {
         snprintf(out, size, "%lldms", (long long)ms);
         return;
     }
-    char fraction[8] = "";
+    char fraction[16] = "";
     if (rest) {
-        size_t n = (size_t)snprintf(fraction, sizeof(fraction), ".%03d", (int)rest);
-        while (fraction[n - 1] == '0')
-            fraction[--n] = 0;
+        snprintf(fraction, sizeof(fraction), ".%03d", (int)rest);
+        for (size_t n = strlen(fraction); n > 0 && fraction[n - 1] == '0'; n--)
+            fraction[n - 1] = 0;
     }
     if (h)
         snprintf(out, size, "%lldh%lldm%lld%ss", (long long)h, (long long)m, (long long)s, fraction);

@@ -228,7 +228,7 @@ static void count_reason(struct reasons *r, const char *why) {
         }
     if (r->n == REASONS_MAX)
         return;
-    strncpy(r->items[r->n].text, why, FIT_REASON_SIZE - 1);
+    snprintf(r->items[r->n].text, FIT_REASON_SIZE, "%s", why);
     r->items[r->n++].count = 1;
 }
 
