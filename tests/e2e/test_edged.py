@@ -436,6 +436,23 @@ def test_hooks_are_run(edge):
         assert f.read() == "down\n"
 
 
+def test_probes_decide_readiness_and_restarts(edge):
+    probe = {"periodSeconds": 1, "failureThreshold": 2}
+    edge.apply(pod("probes", "httpd -f -p 8080 -h /www", terminationGracePeriodSeconds=1, container={
+        "startupProbe": {**probe, "tcpSocket": {"port": 8080}},
+        "readinessProbe": {**probe, "exec": {"command": ["test", "-e", "/tmp/ready"]}},
+        "livenessProbe": {**probe, "httpGet": {"path": "/", "port": 8080}}}))
+    wait_for("it to have started", lambda: edge.status("probes")["containerStatuses"][0]["started"])
+    assert not is_ready(edge.status("probes"))
+    edge.exec("probes", "touch", "/tmp/ready")
+    edge.wait_ready("probes")
+    edge.exec("probes", "rm", "/tmp/ready")
+    wait_for("it to be unready", lambda: not is_ready(edge.status("probes")))
+    edge.apply(pod("sick", SLEEP, terminationGracePeriodSeconds=1, container={
+        "livenessProbe": {**probe, "tcpSocket": {"port": 9}}}))
+    wait_for("it to be restarted", lambda: edge.status("sick")["containerStatuses"][0]["restartCount"] == 1)
+
+
 def test_edgecore_killed_and_started_again_restarts_no_container(edge):
     edge.apply(pod("stay", SLEEP))
     edge.wait_ready("stay")

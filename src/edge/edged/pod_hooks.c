@@ -1,29 +1,35 @@
-/* Lifecycle handlers: exec, httpGet, sleep. */
+/* What lifecycle hooks and probes do: exec, httpGet, tcpSocket, sleep. */
 #include "base/clock.h"
 #include "edge/edged/pod_worker.h"
+#include "net/stream.h"
+
+#define HEADERS_MAX 64
 
 struct hook {
     struct worker_container *c;
-    void (*done)(struct worker_container *c, const struct error *err);
+    hook_done *done;
+    void *arg;
     struct timer *timer;
     struct http_call *http;
+    struct stream *tcp;
     bool cancelled; /* an exec cannot be called back: its answer is ignored */
     struct error error;
 };
 
 static void hook_free(struct hook *h) {
     timer_free(h->timer);
+    stream_free(h->tcp);
     free(h);
 }
 
 static void finish(struct hook *h, const struct error *err) {
     struct worker_container *c = h->c;
-    void (*done)(struct worker_container *, const struct error *) = h->done;
+    hook_done *done = h->done;
+    void *arg = h->arg;
     struct error copy = err ? *err : (struct error)ERROR_INIT;
     bool failed = err != NULL;
-    c->hook = NULL;
     hook_free(h);
-    done(c, failed ? &copy : NULL);
+    done(c, failed ? &copy : NULL, arg);
 }
 
 static void on_exec(void *arg, int status, const void *reply, const struct error *err) {
@@ -84,25 +90,70 @@ static int64_t port_number(yyjson_val *container, yyjson_val *port) {
     return 0;
 }
 
+static const char *host_of(struct hook *h, yyjson_val *action) {
+    const struct strlist *ips = worker_ips(h->c->worker);
+    return str_or(json_str(action, "host"), ips->count ? ips->items[0] : "127.0.0.1");
+}
+
+static void on_tcp_ready(void *arg) {
+    finish(arg, NULL);
+}
+
+static size_t on_tcp_data(void *arg, struct bytes in) {
+    return in.len;
+}
+
+static void on_tcp_closed(void *arg, const struct error *why) {
+    finish(arg, why);
+}
+
+static int run_tcp(struct hook *h, yyjson_val *action, int64_t timeout_ms, struct error *err) {
+    static const struct stream_handlers handlers = {
+        .ready = on_tcp_ready, .data = on_tcp_data, .closed = on_tcp_closed};
+    struct stream_options o = {.handlers = &handlers, .arg = h, .connect_timeout_ms = (int)timeout_ms};
+    int64_t port = port_number(h->c->spec, yyjson_obj_get(action, "port"));
+    if (port <= 0 || port > 65535)
+        return error_set(err, ERR_INVALID, "tcpSocket.port is no port");
+    h->tcp = stream_connect(h->c->worker->pods->loop, host_of(h, action), (uint16_t)port, NULL, NULL, &o, err);
+    return h->tcp ? 0 : -1;
+}
+
+/* "Name: value" lines; freed with strlist_free. Names and values with line breaks are left out. */
+static void add_headers(yyjson_val *get, struct strlist *out) {
+    size_t i, max;
+    yyjson_val *v;
+    yyjson_arr_foreach (yyjson_obj_get(get, "httpHeaders"), i, max, v) {
+        const char *name = json_str(v, "name"), *value = str_or(json_str(v, "value"), "");
+        if (out->count < HEADERS_MAX && !str_empty(name) && !strpbrk(name, "\r\n:") && !strpbrk(value, "\r\n"))
+            strlist_add_take(out, xasprintf("%s: %s", name, value));
+    }
+}
+
 static int run_http(struct hook *h, yyjson_val *get, int64_t timeout_ms, struct error *err) {
     struct pods *ps = h->c->worker->pods;
     if (!ps->http &&
         !(ps->http = http_client_new(ps->loop, &(struct http_client_options){.user_agent = "kube-lifecycle"}, err)))
         return -1;
-    const struct strlist *ips = worker_ips(h->c->worker);
-    const char *host = str_or(json_str(get, "host"), ips->count ? ips->items[0] : "127.0.0.1");
+    const char *host = host_of(h, get);
     const char *path = str_or(json_str(get, "path"), "/");
     bool v6 = strchr(host, ':') != NULL;
     _cleanup_(free_p) char *url =
         xasprintf("http://%s%s%s:%lld%s%s", v6 ? "[" : "", host, v6 ? "]" : "",
                   (long long)port_number(h->c->spec, yyjson_obj_get(get, "port")), path[0] == '/' ? "" : "/", path);
-    if (str_eq(json_str(get, "scheme"), "HTTPS"))
-        return error_set(err, ERR_UNSUPPORTED, "httpGet with scheme HTTPS is not supported on this node");
-    h->http = http_call(
-        ps->http,
-        &(struct http_call_options){
-            .method = "GET", .url = url, .max_body = 65536, .timeout_ms = (int)timeout_ms, .done = on_http, .arg = h},
-        err);
+    struct strlist headers = {0};
+    const char *list[HEADERS_MAX + 1] = {0};
+    add_headers(get, &headers);
+    for (size_t i = 0; i < headers.count; i++)
+        list[i] = headers.items[i];
+    struct http_call_options o = {.method = "GET",
+                                  .url = url,
+                                  .headers = list,
+                                  .max_body = 65536,
+                                  .timeout_ms = (int)timeout_ms,
+                                  .done = on_http,
+                                  .arg = h};
+    h->http = http_call(ps->http, &o, err);
+    strlist_free(&headers);
     return h->http ? 0 : -1;
 }
 
@@ -112,20 +163,25 @@ static void on_timer(void *arg) {
 }
 
 struct hook *hook_run(struct worker_container *c, yyjson_val *handler, const char *container_id, int64_t timeout_ms,
-                      void (*done)(struct worker_container *c, const struct error *err)) {
+                      hook_done *done, void *arg) {
     struct hook *h = NEW(struct hook);
     h->c = c;
     h->done = done;
+    h->arg = arg;
     h->timer = timer_new(c->worker->pods->loop, on_timer, h);
     if (timeout_ms < 1000)
         timeout_ms = 1000;
     if (timeout_ms > 24 * 3600 * 1000)
         timeout_ms = 24 * 3600 * 1000;
     yyjson_val *exec = yyjson_obj_get(handler, "exec"), *get = yyjson_obj_get(handler, "httpGet");
+    yyjson_val *tcp = yyjson_obj_get(handler, "tcpSocket");
     if (exec) {
         run_exec(h, exec, container_id, timeout_ms);
     } else if (get) {
         if (run_http(h, get, timeout_ms, &h->error) < 0)
+            timer_set(h->timer, 0);
+    } else if (tcp) {
+        if (run_tcp(h, tcp, timeout_ms, &h->error) < 0)
             timer_set(h->timer, 0);
     } else {
         int64_t sleep_ms = json_int_or(json_get(handler, "sleep", "seconds"), 0) * 1000;
@@ -137,11 +193,10 @@ struct hook *hook_run(struct worker_container *c, yyjson_val *handler, const cha
 void hook_cancel(struct hook *h) {
     if (!h)
         return;
-    h->c->hook = NULL;
     if (h->http) {
         http_call_cancel(h->http);
         hook_free(h);
-    } else if (timer_pending(h->timer)) {
+    } else if (h->tcp || timer_pending(h->timer)) {
         hook_free(h);
     } else {
         h->cancelled = true;

@@ -59,8 +59,9 @@ static void launch_failed(struct worker_container *c, const char *reason, const 
 
 /* ---- running at last ---- */
 
-static void on_post_start(struct worker_container *c, const struct error *err) {
+static void on_post_start(struct worker_container *c, const struct error *err, void *arg) {
     struct pod_worker *w = c->worker;
+    c->hook = NULL;
     if (err) {
         log_warn("postStart hook failed: %s pod=%s/%s container=%s", err->msg, w->ns, w->name, c->name);
         worker_event(w, c, true, "FailedPostStartHook", "PostStartHook failed: %s", err->msg);
@@ -70,7 +71,7 @@ static void on_post_start(struct worker_container *c, const struct error *err) {
 }
 
 void worker_abandon_post_start(struct worker_container *c) {
-    hook_cancel(c->hook);
+    hook_cancel(TAKE(c->hook));
     launch_end(c);
 }
 
@@ -86,7 +87,7 @@ static void on_started_status(void *arg, int status, const void *reply, const st
     worker_set_waiting(c, NULL, NULL);
     yyjson_val *hook = json_get(c->spec, "lifecycle", "postStart");
     if (yyjson_is_obj(hook) && worker_container_running(c))
-        c->hook = hook_run(c, hook, c->new_id, POST_START_TIMEOUT_MS, on_post_start);
+        c->hook = hook_run(c, hook, c->new_id, POST_START_TIMEOUT_MS, on_post_start, NULL);
     else
         launch_end(c);
 }

@@ -38,8 +38,9 @@ static void send_stop(struct worker_container *c, int64_t seconds) {
              (int)(seconds * 1000 > 86400000 ? 86400000 : seconds * 1000) + STOP_MARGIN_MS, on_stop_done, c);
 }
 
-static void on_pre_stop(struct worker_container *c, const struct error *err) {
+static void on_pre_stop(struct worker_container *c, const struct error *err, void *arg) {
     struct pod_worker *w = c->worker;
+    c->hook = NULL;
     if (err) {
         log_warn("preStop hook failed: %s pod=%s/%s container=%s", err->msg, w->ns, w->name, c->name);
         worker_event(w, c, true, "FailedPreStopHook", "PreStopHook failed: %s", err->msg);
@@ -66,7 +67,7 @@ void worker_kill_container(struct worker_container *c, int64_t grace_s, const ch
     yyjson_val *hook = json_get(c->spec, "lifecycle", "preStop");
     if (yyjson_is_obj(hook) && grace_s > 0 && !again) {
         worker_op_begin(w);
-        c->hook = hook_run(c, hook, r->id, grace_s * 1000, on_pre_stop);
+        c->hook = hook_run(c, hook, r->id, grace_s * 1000, on_pre_stop, NULL);
         return;
     }
     send_stop(c, grace_s);

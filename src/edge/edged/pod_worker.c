@@ -26,6 +26,7 @@ struct pod_worker *worker_new(struct pods *ps, const char *uid, const char *ns, 
 }
 
 static void container_clear(struct worker_container *c) {
+    worker_probes_stop(c);
     hook_cancel(c->hook);
     if (c->config)
         CRI_FREE(c->config);
@@ -306,7 +307,7 @@ static void sync_containers(struct pod_worker *w, const struct rt_sandbox *s) {
             continue;
         }
         if (c->kill_reason && worker_container_running(c)) {
-            worker_kill_container(c, w->grace_s, c->kill_reason);
+            worker_kill_container(c, pod_grace_seconds(w->pod), c->kill_reason);
             continue;
         }
         c->kill_reason = NULL;
@@ -385,6 +386,8 @@ void worker_sync(struct pod_worker *w) {
         sync_run(w);
     if (w->stage != STAGE_RUN)
         worker_sync_stop(w);
+    for (size_t i = 0; i < w->n_containers; i++)
+        worker_probes_sync(&w->containers[i]);
     worker_publish(w);
     if (w->stage == STAGE_ENDED && w->ops == 0 && !w->rt.sandboxes && (w->removed || !w->pod))
         pods_forget(ps, w);

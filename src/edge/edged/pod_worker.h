@@ -126,7 +126,12 @@ void worker_collect_garbage(struct pod_worker *w); /* superseded dead containers
 /* pod_report.c */
 void worker_publish(struct pod_worker *w);
 
-/* lifecycle hooks: pod_hooks.c */
+/* pod_hooks.c: what lifecycle hooks and probes do. done is called once, from the loop; the hook is gone then. */
+typedef void hook_done(struct worker_container *c, const struct error *err, void *arg);
 struct hook *hook_run(struct worker_container *c, yyjson_val *handler, const char *container_id, int64_t timeout_ms,
-                      void (*done)(struct worker_container *c, const struct error *err));
-void hook_cancel(struct hook *h); /* NULL is fine */
+                      hook_done *done, void *arg);
+void hook_cancel(struct hook *h); /* no callback afterwards; NULL is fine */
+
+/* pod_probes.c: begins and ends the probing of a container as it starts and stops. */
+void worker_probes_sync(struct worker_container *c);
+void worker_probes_stop(struct worker_container *c);

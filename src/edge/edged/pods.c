@@ -53,6 +53,7 @@ struct pods *pods_new(struct loop *l, struct pool *p, struct bus *b, const struc
     ps->images = images_new(l, cri, c->serialize_image_pulls, c->max_parallel_image_pulls);
     ps->status = status_sync_new(l, b, rebuild_status, ps);
     ps->events = event_recorder_new(b, c->node_name, c->report_event);
+    ps->began_ns = clock_wall_ms() * 1000000;
     ps->node.node_name = c->node_name;
     ps->node.cpu_milli = sysconf(_SC_NPROCESSORS_ONLN) * 1000;
     ps->node.memory = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);

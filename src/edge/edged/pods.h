@@ -33,6 +33,7 @@ struct pods {
     struct cgroups cgroups;
     char *runtime_name; /* "containerd", "cri-o" */
     char *root;         /* rootDirectory, resolved */
+    int64_t began_ns;   /* wall clock: containers that are older were taken over */
 
     struct pod_worker *workers; /* by UID */
     bool set_complete;          /* the stored pods are all known: strangers may be removed */
