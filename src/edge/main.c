@@ -9,6 +9,7 @@
 #include "edge/edged/edged.h"
 #include "edge/edgehub/edgehub.h"
 #include "edge/metamanager/metamanager.h"
+#include "edge/settle.h"
 #include "net/loop.h"
 #include "net/pool.h"
 
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #define POOL_THREADS 2
+#define SETTLE_MS 3000 /* start-up is over: what it needed can go */
 #define STOP_POLL_MS 5
 #define STOP_TIMEOUT_MS 5000
 #define PRINT_MAX (1u << 20)
@@ -35,7 +37,7 @@ struct edgecore {
     struct metamanager *metamanager;
     struct edged *edged;
     struct edgehub *edgehub;
-    struct timer *stopping;
+    struct timer *stopping, *settling;
     int64_t stop_waited_ms;
 };
 
@@ -129,6 +131,7 @@ static void drop_all(struct edgecore *e) {
     for (size_t i = ARRAY_LEN(COMPONENTS); i > 0; i--)
         COMPONENTS[i - 1].drop(e);
     timer_free(e->stopping);
+    timer_free(e->settling);
     bus_free(e->bus);
     loop_free(e->loop);
     edge_config_free(&e->config);
@@ -152,6 +155,10 @@ static void keep_memory_small(void) {
     mallopt(M_MMAP_THRESHOLD, 64 * 1024);
 }
 
+static void settle(void *arg) {
+    settle_memory();
+}
+
 static int run(const char *config_path) {
     struct edgecore e = {0};
     struct error err = ERROR_INIT;
@@ -169,6 +176,8 @@ static int run(const char *config_path) {
     e.bus = bus_new(e.loop);
     loop_on_signal(e.loop, SIGTERM, on_signal, &e);
     loop_on_signal(e.loop, SIGINT, on_signal, &e);
+    e.settling = timer_new(e.loop, settle, NULL);
+    timer_set(e.settling, SETTLE_MS);
     int rc = start_components(&e, &err);
     if (rc == 0)
         loop_run(e.loop);
