@@ -1,5 +1,5 @@
-/* The process that holds a pod's namespaces open: waits, reaps, and leaves on SIGTERM or SIGINT. Built statically, put into
- * an image of its own, because no image can be pulled where the tests run. */
+/* The process that holds a pod's namespaces open: waits, reaps, and leaves on SIGTERM or SIGINT. Built statically, put
+ * into an image of its own, because no image can be pulled where the tests run. */
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>

@@ -31,9 +31,8 @@ static void handle(struct ss_conn *c, struct bytes head, const char *method, con
         if (cut_first)
             ss_cut(c);
         else
-            ss_answer(
-                c, fail_status, JSON "Retry-After: 0\r\n",
-                "{\"kind\":\"Status\",\"status\":\"Failure\",\"message\":\"not now\"}");
+            ss_answer(c, fail_status, JSON "Retry-After: 0\r\n",
+                      "{\"kind\":\"Status\",\"status\":\"Failure\",\"message\":\"not now\"}");
     } else if (strstr(target, "missing")) {
         ss_answer(c, 404, JSON,
                   "{\"kind\":\"Status\",\"status\":\"Failure\",\"message\":\"pods \\\"missing\\\" not found\","
