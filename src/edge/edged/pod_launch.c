@@ -136,6 +136,18 @@ static void ask_sandbox(struct pod_worker *w) {
         pods_query_sandbox(w->pods, w, s->id);
 }
 
+/* Known from now on, so that the event of an early exit finds it. */
+static void note_created(struct worker_container *c) {
+    const struct rt_sandbox *s = rt_current_sandbox(&c->worker->rt);
+    struct rt_container *n = rt_container_ensure(&c->worker->rt, c->new_id);
+    free(n->name);
+    free(n->sandbox_id);
+    n->name = xstrdup(c->name);
+    n->sandbox_id = xstrdup(s ? s->id : "");
+    n->restarts = c->restarts;
+    n->created_ns = clock_wall_ms() * 1000000;
+}
+
 static void on_created(void *arg, int status, const void *reply, const struct error *err) {
     struct worker_container *c = arg;
     struct pod_worker *w = c->worker;
@@ -150,6 +162,7 @@ static void on_created(void *arg, int status, const void *reply, const struct er
         crash_backoff_next(&c->crash, clock_mono_ms() - (clock_wall_ms() - old->finished_ns / 1000000));
     worker_event(w, c, false, "Created", "Created container: %s", c->name);
     c->new_id = xstrdup(r->container_id);
+    note_created(c);
     start_created(c);
 }
 

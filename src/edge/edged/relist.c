@@ -130,7 +130,7 @@ void pods_runtime_event(void *arg, const char *id) {
         if (c && c->state == RT_EXITED && c->detailed)
             return;
         if (c || rt_sandbox_find(&w->rt, id)) {
-            query(ps, w, id, !c, ps->events_connected && (!c || c->state == RT_RUNNING));
+            query(ps, w, id, !c, ps->events_connected);
             return;
         }
     }

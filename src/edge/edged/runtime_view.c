@@ -175,6 +175,8 @@ bool rt_container_listed(struct rt_pod *p, const Cri__Container *l) {
 bool rt_container_status(struct rt_pod *p, const char *sandbox_id, const Cri__ContainerStatus *s) {
     struct rt_container *c = rt_container_ensure(p, s->id);
     enum rt_state state = state_of(s->state);
+    if (c->state == RT_EXITED && c->detailed && state != RT_EXITED)
+        return false; /* an instance never runs twice: this answer was overtaken */
     bool changed = c->state != state || !c->detailed || c->started_ns != s->started_at || c->exit_code != s->exit_code;
     c->state = state;
     c->detailed = true;
