@@ -140,9 +140,13 @@ def test_an_offline_restart_brings_every_pod_back(joined):
     finally:
         network.up()
     node.wait_ready(timeout=15)
-    p = wait_for("the new container in the cloud", lambda: (lambda q: q if q["status"]["containerStatuses"][0]
-                 ["state"].get("running") else None)(joined.cloud.get("pod", "island")))
-    assert node.fetch(f"http://{p['status']['podIP']}:8080/") == "<h1>Hello from the edge</h1>\n"
+    def new_container():  # not the one that the cloud still knew from before
+        q = joined.cloud.get("pod", "island")
+        c = q["status"]["containerStatuses"][0]
+        return q if c["restartCount"] == 1 and c["state"].get("running") else None
+    p = wait_for("the new container in the cloud", new_container)
+    page = wait_for("the page", lambda: node.fetch(f"http://{p['status']['podIP']}:8080/"))
+    assert page == "<h1>Hello from the edge</h1>\n"
     joined.cloud.kubectl("delete", "pod", "island", "--wait", "--timeout=20s")
 
 
