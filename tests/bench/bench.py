@@ -140,8 +140,8 @@ def bench_configmaps(cluster, node, api):
     count = 2000
     for i in range(count):
         api.ok("POST", CONFIGMAPS, configmap(i, "round-0"))
-    sources = [{"configMap": {"name": f"m{i}"}} for i in range(count)]
-    api.ok("POST", PODS, pod("many", SLEEP, node=node.name, volumes=[{"name": "v", "projected": {"sources": sources}}]))
+    refs = [{"configMapRef": {"name": f"m{i}"}} for i in range(count)]
+    api.ok("POST", PODS, pod("many", SLEEP, node=node.name, container={"envFrom": refs}))
     wait_for("2,000 ConfigMaps at the edge", lambda: stored(node, "round-0") == count, 60)
 
     start = time.monotonic()

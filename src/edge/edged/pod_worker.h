@@ -73,7 +73,9 @@ struct pod_worker {
     struct object_set *objects; /* what the pod refers to; kept while something is being started */
     struct object_fetch *fetch;
     bool refresh_busy, volumes_ready, refresh_wanted;
-    int64_t refresh_not_before_ms, token_renew_at;
+    int64_t refresh_not_before_ms;                     /* after a failure */
+    int64_t refresh_started_ms, refresh_rest_until_ms; /* a set that is large may not keep us busy: see volumes_made */
+    int64_t token_renew_at;
     char *volume_error;
 
     bool deleting; /* the API wants it gone */
