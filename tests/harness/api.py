@@ -13,6 +13,7 @@ import yaml
 
 class Api:
     def __init__(self, kubeconfig):
+        self.kubeconfig = kubeconfig
         with open(kubeconfig) as f:
             config = yaml.safe_load(f)
         cluster = config["clusters"][0]["cluster"]

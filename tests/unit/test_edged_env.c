@@ -26,8 +26,7 @@ static yyjson_val *first(struct pod *p) {
 }
 
 static void add_object(struct object_set *s, enum object_kind kind, const char *name, const char *json) {
-    object_set_want(s, kind, name);
-    struct object_entry *e = &s->items[s->count - 1];
+    struct object_entry *e = object_set_want(s, kind, name);
     if (!json) {
         error_set(&e->error, ERR_NOT_FOUND, "configmap \"%s\" not found", name);
         return;
@@ -70,7 +69,7 @@ static void values_come_from_fields_resources_and_objects(void **state) {
         "{\"name\":\"S\",\"valueFrom\":{\"secretKeyRef\":{\"name\":\"s\",\"key\":\"k\"}}},"
         "{\"name\":\"BOTH\",\"value\":\"$(S)/$(X_a)\"}]}]}");
     struct object_set *set = object_set_of_pod(p);
-    assert_int_equal(set->count, 2);
+    assert_int_equal(HASH_COUNT(set->items), 2);
     object_set_free(set);
     set = NEW(struct object_set);
     add_object(set, OBJ_CONFIGMAP, "cm", "{\"data\":{\"a\":\"b\"}}");

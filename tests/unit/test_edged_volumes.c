@@ -93,8 +93,7 @@ static struct pod *make_pod(const char *volumes) {
 }
 
 static void add_object(struct object_set *s, enum object_kind kind, const char *name, const char *json) {
-    object_set_want(s, kind, name);
-    struct object_entry *e = &s->items[s->count - 1];
+    struct object_entry *e = object_set_want(s, kind, name);
     e->doc = json ? json_parse(bytes_str(json), 1 << 20, NULL) : NULL;
     e->obj = yyjson_doc_get_root(e->doc);
     if (!json)

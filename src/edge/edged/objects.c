@@ -8,30 +8,49 @@
 void object_set_free(struct object_set *s) {
     if (!s)
         return;
-    for (size_t i = 0; i < s->count; i++) {
-        free(s->items[i].name);
-        yyjson_doc_free(s->items[i].doc);
+    struct object_entry *e, *tmp;
+    HASH_ITER (hh, s->items, e, tmp) {
+        HASH_DEL(s->items, e);
+        yyjson_doc_free(e->doc);
+        free(e);
     }
-    free(s->items);
     free(s->ns);
     free(s);
 }
 
-const struct object_entry *object_set_get(const struct object_set *s, enum object_kind kind, const char *name) {
-    for (size_t i = 0; s && i < s->count; i++)
-        if (s->items[i].kind == kind && str_eq(s->items[i].name, name))
-            return &s->items[i];
-    return NULL;
+/* The kind, then the name. */
+static struct object_entry *find(const struct object_set *s, enum object_kind kind, const char *name, size_t n) {
+    char small[256];
+    _cleanup_(free_p) char *large = n + 1 > sizeof(small) ? xmalloc(n + 1) : NULL;
+    char *key = large ? large : small;
+    key[0] = (char)('0' + kind);
+    memcpy(key + 1, name, n);
+    struct object_entry *e;
+    HASH_FIND(hh, s->items, key, n + 1, e);
+    return e;
 }
 
-void object_set_want(struct object_set *s, enum object_kind kind, const char *name) {
-    if (str_empty(name) || object_set_get(s, kind, name))
-        return;
-    if (s->count == s->cap) {
-        s->cap = s->cap ? s->cap * 2 : 4;
-        s->items = xreallocarray(s->items, s->cap, sizeof(*s->items));
-    }
-    s->items[s->count++] = (struct object_entry){.kind = kind, .name = xstrdup(name)};
+const struct object_entry *object_set_get(const struct object_set *s, enum object_kind kind, const char *name) {
+    return s && name ? find(s, kind, name, strlen(name)) : NULL;
+}
+
+struct object_entry *object_set_want(struct object_set *s, enum object_kind kind, const char *name) {
+    size_t n = strlen(name);
+    struct object_entry *e = find(s, kind, name, n);
+    if (e)
+        return e;
+    e = xcalloc(1, sizeof(*e) + n + 2);
+    e->kind = kind;
+    e->key[0] = (char)('0' + kind);
+    memcpy(e->key + 1, name, n + 1);
+    e->name = e->key + 1;
+    HASH_ADD_KEYPTR(hh, s->items, e->key, n + 1, e);
+    return e;
+}
+
+static void want(void *arg, enum object_kind kind, const char *name) {
+    if (!str_empty(name))
+        object_set_want(arg, kind, name);
 }
 
 static const char *account_of(const struct pod *p) {
@@ -43,55 +62,75 @@ char *token_entry_name(const struct pod *p, yyjson_val *source) {
     return xasprintf("%s/%s/%lld", account_of(p), str_or(json_str(source, "audience"), ""), (long long)seconds);
 }
 
-static void want_env(struct object_set *s, yyjson_val *containers) {
+static void visit_env(yyjson_val *containers, void (*visit)(void *arg, enum object_kind kind, const char *name),
+                      void *arg) {
     size_t i, max, j, n;
     yyjson_val *c, *e;
     yyjson_arr_foreach (containers, i, max, c) {
         yyjson_arr_foreach (yyjson_obj_get(c, "env"), j, n, e) {
-            object_set_want(s, OBJ_CONFIGMAP, json_str(e, "valueFrom", "configMapKeyRef", "name"));
-            object_set_want(s, OBJ_SECRET, json_str(e, "valueFrom", "secretKeyRef", "name"));
+            visit(arg, OBJ_CONFIGMAP, json_str(e, "valueFrom", "configMapKeyRef", "name"));
+            visit(arg, OBJ_SECRET, json_str(e, "valueFrom", "secretKeyRef", "name"));
         }
         yyjson_arr_foreach (yyjson_obj_get(c, "envFrom"), j, n, e) {
-            object_set_want(s, OBJ_CONFIGMAP, json_str(e, "configMapRef", "name"));
-            object_set_want(s, OBJ_SECRET, json_str(e, "secretRef", "name"));
+            visit(arg, OBJ_CONFIGMAP, json_str(e, "configMapRef", "name"));
+            visit(arg, OBJ_SECRET, json_str(e, "secretRef", "name"));
         }
     }
 }
 
-static void want_volumes(struct object_set *s, const struct pod *p) {
+static void visit_volumes(const struct pod *p, void (*visit)(void *arg, enum object_kind kind, const char *name),
+                          void *arg) {
     size_t i, max, j, n;
     yyjson_val *v, *src;
     yyjson_arr_foreach (yyjson_obj_get(p->spec, "volumes"), i, max, v) {
-        object_set_want(s, OBJ_CONFIGMAP, json_str(v, "configMap", "name"));
-        object_set_want(s, OBJ_SECRET, json_str(v, "secret", "secretName"));
+        visit(arg, OBJ_CONFIGMAP, json_str(v, "configMap", "name"));
+        visit(arg, OBJ_SECRET, json_str(v, "secret", "secretName"));
         yyjson_arr_foreach (json_get(v, "projected", "sources"), j, n, src) {
-            object_set_want(s, OBJ_CONFIGMAP, json_str(src, "configMap", "name"));
-            object_set_want(s, OBJ_SECRET, json_str(src, "secret", "name"));
+            visit(arg, OBJ_CONFIGMAP, json_str(src, "configMap", "name"));
+            visit(arg, OBJ_SECRET, json_str(src, "secret", "name"));
             yyjson_val *token = yyjson_obj_get(src, "serviceAccountToken");
             if (token) {
                 _cleanup_(free_p) char *name = token_entry_name(p, token);
-                object_set_want(s, OBJ_TOKEN, name);
+                visit(arg, OBJ_TOKEN, name);
             }
         }
     }
 }
 
-struct object_set *object_set_of_pod(const struct pod *p) {
-    struct object_set *s = NEW(struct object_set);
-    s->ns = xstrdup(p->ns);
-    want_env(s, yyjson_obj_get(p->spec, "initContainers"));
-    want_env(s, yyjson_obj_get(p->spec, "containers"));
-    want_volumes(s, p);
+/* Shows every reference of the pod, some of them more than once; the name may be NULL. */
+static void visit_references(const struct pod *p, void (*visit)(void *arg, enum object_kind kind, const char *name),
+                             void *arg) {
+    visit_env(yyjson_obj_get(p->spec, "initContainers"), visit, arg);
+    visit_env(yyjson_obj_get(p->spec, "containers"), visit, arg);
+    visit_volumes(p, visit, arg);
     size_t i, max;
     yyjson_val *v;
     yyjson_arr_foreach (yyjson_obj_get(p->spec, "imagePullSecrets"), i, max, v)
-        object_set_want(s, OBJ_SECRET, json_str(v, "name"));
+        visit(arg, OBJ_SECRET, json_str(v, "name"));
+}
+
+struct object_set *object_set_of_pod(const struct pod *p) {
+    struct object_set *s = NEW(struct object_set);
+    s->ns = xstrdup(p->ns);
+    visit_references(p, want, s);
     return s;
 }
 
+struct look {
+    enum object_kind kind;
+    const char *name;
+    bool found;
+};
+
+static void look_for(void *arg, enum object_kind kind, const char *name) {
+    struct look *l = arg;
+    l->found = l->found || (kind == l->kind && name && strcmp(name, l->name) == 0);
+}
+
 bool pod_refers_to(const struct pod *p, enum object_kind kind, const char *name) {
-    _cleanup_(object_set_free_p) struct object_set *s = object_set_of_pod(p);
-    return object_set_get(s, kind, name) != NULL;
+    struct look l = {.kind = kind, .name = name};
+    visit_references(p, look_for, &l);
+    return l.found;
 }
 
 /* ---- fetching ---- */
@@ -99,11 +138,10 @@ bool pod_refers_to(const struct pod *p, enum object_kind kind, const char *name)
 struct fetch_item {
     struct object_fetch *fetch;
     struct bus_request *request;
-    size_t index;
+    struct object_entry *entry;
 };
 
 struct object_fetch {
-    struct object_set *set;
     size_t waiting;
     void (*done)(void *arg);
     void *arg;
@@ -173,7 +211,7 @@ static void item_done(void *arg, struct message *answer, const struct error *err
     struct fetch_item *item = arg;
     struct object_fetch *f = item->fetch;
     item->request = NULL;
-    object_entry_set(&f->set->items[item->index], answer, err);
+    object_entry_set(item->entry, answer, err);
     message_free(answer);
     if (--f->waiting == 0)
         fetch_finish(f);
@@ -218,12 +256,12 @@ static struct message *plain_query(const struct pod *p, const struct object_entr
 
 struct object_fetch *object_fetch_start(struct bus *b, const struct pod *p, struct object_set *s,
                                         void (*done)(void *arg), void *arg) {
-    struct object_fetch *f = xcalloc(1, sizeof(*f) + s->count * sizeof(f->items[0]));
-    *f = (struct object_fetch){.set = s, .done = done, .arg = arg, .waiting = s->count, .n_items = s->count};
-    for (size_t i = 0; i < s->count; i++) {
-        struct message *m =
-            s->items[i].kind == OBJ_TOKEN ? token_request(p, s->items[i].name) : plain_query(p, &s->items[i]);
-        f->items[i] = (struct fetch_item){.fetch = f, .index = i};
+    size_t n = HASH_COUNT(s->items), i = 0;
+    struct object_fetch *f = xcalloc(1, sizeof(*f) + n * sizeof(f->items[0]));
+    *f = (struct object_fetch){.done = done, .arg = arg, .waiting = n, .n_items = n};
+    for (struct object_entry *e = s->items; e; e = e->hh.next, i++) {
+        struct message *m = e->kind == OBJ_TOKEN ? token_request(p, e->name) : plain_query(p, e);
+        f->items[i] = (struct fetch_item){.fetch = f, .entry = e};
         f->items[i].request = bus_request(b, MODULE_METAMANAGER, m, FETCH_TIMEOUT_MS, item_done, &f->items[i]);
     }
     return f;

@@ -5,6 +5,8 @@
 #include "edge/bus.h"
 #include "edge/edged/pod.h"
 
+#include <uthash.h>
+
 enum object_kind { OBJ_CONFIGMAP, OBJ_SECRET, OBJ_TOKEN };
 
 struct object_entry {
@@ -13,11 +15,12 @@ struct object_entry {
     yyjson_doc *doc; /* NULL: see error */
     yyjson_val *obj;
     struct error error; /* ERR_NOT_FOUND: there is none. Others: could not be asked */
+    UT_hash_handle hh;  /* by kind and name */
+    char key[];
 };
 
 struct object_set {
-    struct object_entry *items;
-    size_t count, cap;
+    struct object_entry *items; /* a hash, in the order of the pod's references */
     char *ns;
 };
 
@@ -25,8 +28,8 @@ void object_set_free(struct object_set *s);
 DEFINE_CLEANUP(struct object_set, object_set_free)
 /* NULL where the set does not hold it. */
 const struct object_entry *object_set_get(const struct object_set *s, enum object_kind kind, const char *name);
-/* Adds an empty entry, to be filled by the fetch; does nothing if it is there. */
-void object_set_want(struct object_set *s, enum object_kind kind, const char *name);
+/* The entry, added empty, to be filled by the fetch, if it is not there yet. name is not empty. */
+struct object_entry *object_set_want(struct object_set *s, enum object_kind kind, const char *name);
 /* Everything that the pod's volumes, env and image pull secrets refer to. */
 struct object_set *object_set_of_pod(const struct pod *p);
 bool pod_refers_to(const struct pod *p, enum object_kind kind, const char *name);

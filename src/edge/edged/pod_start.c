@@ -263,7 +263,7 @@ void worker_ensure_refreshed(struct pod_worker *w) {
     w->refresh_started_ms = now;
     object_set_free(w->objects);
     w->objects = object_set_of_pod(w->pod);
-    if (w->objects->count == 0)
+    if (HASH_COUNT(w->objects->items) == 0)
         objects_fetched(w);
     else
         w->fetch = object_fetch_start(w->pods->bus, w->pod, w->objects, objects_fetched, w);
