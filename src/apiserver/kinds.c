@@ -63,6 +63,11 @@ static const struct kind builtin[] = {
     {CORE, STORED("serviceaccounts"), .singular = "serviceaccount", .kind = "ServiceAccount",
      .list_kind = "ServiceAccountList", .short_names = NAMES("sa"), .categories = none, .namespaced = true,
      .verbs = VERBS_FULL, .unconditional_update = true, .delete_returns_object = true, .fields = none},
+    /* Services are not made yet: there are none, and none can be created. Clients that watch them without asking
+     * whether they exist (KubeEdge's cloudcore ends where they are not in discovery) are served an empty list. */
+    {CORE, STORED("services"), .singular = "service", .kind = "Service", .list_kind = "ServiceList",
+     .short_names = NAMES("svc"), .categories = NAMES("all"), .namespaced = true,
+     .verbs = VERB_GET | VERB_LIST | VERB_WATCH, .fields = NAMES("spec.clusterIP", "spec.type")},
     {.group = "events.k8s.io",
      .version = "v1",
      .plural = "events",
