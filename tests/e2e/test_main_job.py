@@ -150,25 +150,24 @@ def test_an_offline_restart_brings_every_pod_back(joined):
     joined.cloud.kubectl("delete", "pod", "island", "--wait", "--timeout=20s")
 
 
-def test_a_cut_link_costs_nothing_and_ready_is_back_within_five_seconds(joined):
+def test_a_link_cut_for_a_minute_costs_nothing_and_ready_is_back_within_five_seconds(joined):
     node, network = joined.nodes[0], joined.networks[0]
     joined.cloud.apply(pod("survivor", SLEEP))
     before = container_ids(joined.wait_running("survivor"))
+    cut = time.monotonic()
     network.blackhole()
     try:
         wait_for("the node to be seen as offline", lambda: not node_ready(joined.cloud.get("node", "edge-1")), timeout=70)
+        time.sleep(max(0.0, 60 - (time.monotonic() - cut)))
         # Neither evicted nor deleted: an offline edge node keeps its pods.
         p = joined.cloud.get("pod", "survivor")
         assert "deletionTimestamp" not in p["metadata"]
         joined.cloud.apply(pod("meanwhile", SLEEP, node="edge-1"))
     finally:
         network.unblackhole()
-    start = time.monotonic()
-    node.wait_ready(timeout=20)
-    took = time.monotonic() - start
+    node.wait_ready(timeout=5)
     joined.wait_running("meanwhile", timeout=20)
     assert container_ids(joined.wait_running("survivor")) == before
-    print(f"Ready {took:.2f} s after the link's return")
     joined.cloud.kubectl("delete", "pod", "survivor", "meanwhile", "--wait", "--timeout=20s")
 
 
