@@ -522,6 +522,15 @@ def test_every_malformed_request_is_answered(edges):
 
 # ---- the process ----
 
+def test_a_message_that_says_nothing_is_not_answered(edges):
+    """What KubeEdge's edgecore sends when it stops: nothing of it is filled in."""
+    e = edges()
+    e.ack = False
+    e.send({"header": {"msg_id": "", "timestamp": 0}, "route": {}, "content": None})
+    assert e.request(message("query", f"null/node/{e.name}"))["metadata"]["name"] == e.name
+    assert not [m for m in e.seen if not m["route"].get("resource")]
+
+
 def test_a_burst_of_requests_is_answered_in_full(edges):
     e = edges()
     sent = [e.send(message("query", f"null/node/{e.name}")) for _ in range(500)]

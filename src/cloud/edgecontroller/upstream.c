@@ -274,6 +274,10 @@ void edgecontroller_request(void *arg, struct hub_request *h) {
         log_warn("request denied: it claims to come from a module of the cloud node=%s source=%s", h->node, m->source);
         error_set(&err, ERR_DENIED, "a node may not send as \"%s\"", m->source);
         fail_early(e, h, &err);
+    } else if (str_empty(m->id) && str_empty(m->resource)) {
+        /* An answer could name no question. KubeEdge's edgecore sends such a message when it stops. */
+        log_debug("dropped: it says nothing node=%s", h->node);
+        hub_request_done(h);
     } else if (str_eq(m->operation, OP_UPLOAD) || str_eq(m->source, MODULE_TWIN) || str_eq(m->group, GROUP_HUB)) {
         /* Reports to components that are not there: nobody waits for an answer. */
         log_debug("dropped: no component for it node=%s source=%s resource=%s", h->node, m->source, m->resource);
