@@ -12,8 +12,8 @@
 #define RELIST_WITH_EVENTS_MS 30000
 #define RELIST_WITHOUT_EVENTS_MS 1000
 #define RELIST_IDLE_MS 5000
-#define STILL_RUNNING_RETRY_MS 20
-#define STILL_RUNNING_RETRIES 8
+#define STILL_RUNNING_RETRY_MS 4 /* doubling: some 20 ms pass between containerd's event and its own record of it */
+#define STILL_RUNNING_RETRIES 10
 
 /* One question about one container or sandbox. */
 struct rt_query {
@@ -103,6 +103,10 @@ static void query(struct pods *ps, struct pod_worker *w, const char *id, bool sa
     DL_FOREACH (ps->queries, q) {
         if (str_eq(q->id, id)) {
             q->expect_exit |= expect_exit;
+            if (!expect_exit && timer_pending(q->timer)) { /* whoever asks now knows more than the event did */
+                timer_stop(q->timer);
+                ask(q);
+            }
             return;
         }
     }
