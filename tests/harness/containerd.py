@@ -1,6 +1,8 @@
 """A containerd of one's own: its own state folder, socket, network bridge. The system's is not touched."""
 
+import glob
 import itertools
+import json
 import os
 import subprocess
 import time
@@ -117,14 +119,26 @@ class Containerd:
             except ProcessLookupError:
                 pass
 
+    def _pod_networks(self):
+        """Names of the network namespaces that CNI made for pods that are still there."""
+        names = set()
+        for path in glob.glob(os.path.join(self.dir, "state/io.containerd.runtime.v2.task/k8s.io/*/config.json")):
+            with open(path) as f:
+                namespaces = json.load(f)["linux"]["namespaces"]
+            names.update(os.path.basename(n["path"]) for n in namespaces if n["type"] == "network" and n.get("path"))
+        return {name for name in names if name.startswith("cni-")}
+
     def stop(self):
         """Ends containers, containerd, its mounts, namespaces and bridge; leaves the folder for whoever reads logs."""
+        networks = self._pod_networks()
         self.kill_containers()
         time.sleep(0.1)
         if self.process:
             self.process.stop()
         self.kill_containers()
         unmount_below(self.dir)
+        for name in networks:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
         prefix = ["nsenter", "--net=/run/netns/" + self.netns, "--"] if self.netns else []
         subprocess.run(prefix + ["ip", "link", "del", self.bridge], capture_output=True)
 
