@@ -235,10 +235,6 @@ uint16_t apiserver_port(const struct apiserver *s) {
     return outer((struct apiserver *)s)->port;
 }
 
-const char *apiserver_admin_kubeconfig(const struct apiserver *s) {
-    return outer((struct apiserver *)s)->admin_kubeconfig;
-}
-
 const char *apiserver_component_kubeconfig(const struct apiserver *s) {
     return outer((struct apiserver *)s)->component_kubeconfig;
 }

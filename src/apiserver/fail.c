@@ -139,21 +139,6 @@ int fail_invalid(struct fail *f, const char *group, const char *kind, const char
     return -1;
 }
 
-int fail_from_error(struct fail *f, const struct error *err) {
-    switch (err->code) {
-    case ERR_INVALID:
-        return fail_set(f, 400, "BadRequest", "%s", error_text(err));
-    case ERR_TOO_LARGE:
-        return fail_set(f, 413, "RequestEntityTooLarge", "%s", error_text(err));
-    case ERR_UNSUPPORTED:
-        return fail_set(f, 415, "UnsupportedMediaType", "%s", error_text(err));
-    case ERR_DENIED:
-        return fail_set(f, 403, "Forbidden", "%s", error_text(err));
-    default:
-        return fail_set(f, 500, "InternalError", "Internal error occurred: %s", error_text(err));
-    }
-}
-
 static void add_str(yyjson_mut_doc *d, yyjson_mut_val *obj, const char *key, const char *value) {
     if (value)
         yyjson_mut_obj_add_strcpy(d, obj, key, value);

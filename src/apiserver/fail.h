@@ -31,8 +31,6 @@ int fail_unavailable(struct fail *f, const char *why);
 /* 422: add causes, then fail_invalid puts the message together. kind is the Kind here. */
 void fail_cause(struct fail *f, const char *reason, const char *field, const char *fmt, ...) PRINTF_LIKE(4, 5);
 int fail_invalid(struct fail *f, const char *group, const char *kind, const char *name);
-/* From an error of a lower layer: ERR_INVALID 400, ERR_TOO_LARGE 413, ERR_UNSUPPORTED 415, else 500. */
-int fail_from_error(struct fail *f, const struct error *err);
 
 /* The Status, owned. */
 char *fail_status(const struct fail *f, size_t *len);

@@ -130,12 +130,3 @@ yyjson_val *json_path_first(yyjson_val *root, const char *path) {
     return follow(root, skip_root(path), PATH_MAX_STEPS);
 }
 
-bool json_path_valid(const char *path) {
-    const char *p = skip_root(path);
-    struct step step;
-    unsigned steps = 0;
-    while (*p && steps++ < PATH_MAX_STEPS)
-        if (!next_step(&p, &step))
-            return false;
-    return !*p && steps > 0;
-}

@@ -5,5 +5,3 @@
 
 /* The first value that the path leads to; NULL if there is none or the path is not understood. */
 yyjson_val *json_path_first(yyjson_val *root, const char *path);
-/* Can json_path_first follow it? */
-bool json_path_valid(const char *path);

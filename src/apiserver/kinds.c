@@ -173,13 +173,6 @@ const struct kind *kinds_find_kind(const struct kinds *ks, struct bytes group, s
     return NULL;
 }
 
-bool kinds_has_group_version(const struct kinds *ks, struct bytes group, struct bytes version) {
-    for (size_t i = 0; i < ks->count; i++)
-        if (bytes_eq_str(group, ks->list[i]->group) && bytes_eq_str(version, ks->list[i]->version))
-            return true;
-    return false;
-}
-
 size_t kinds_count(const struct kinds *ks) {
     return ks->count;
 }

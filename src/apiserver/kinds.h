@@ -83,7 +83,6 @@ void kinds_free(struct kinds *ks);
 const struct kind *kinds_find(const struct kinds *ks, struct bytes group, struct bytes version, struct bytes plural);
 /* By group, version and Kind, as in bodies. */
 const struct kind *kinds_find_kind(const struct kinds *ks, struct bytes group, struct bytes version, struct bytes kind);
-bool kinds_has_group_version(const struct kinds *ks, struct bytes group, struct bytes version);
 /* All, in discovery order: core first, then built-in groups, then groups of CRDs; versions by priority. */
 size_t kinds_count(const struct kinds *ks);
 const struct kind *kinds_at(const struct kinds *ks, size_t i);

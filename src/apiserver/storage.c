@@ -80,10 +80,6 @@ struct resource *storage_resource(struct storage *s, const char *group, const ch
     return add_resource(s, s->next_resource_id, group, plural);
 }
 
-struct resource *storage_resources(struct storage *s) {
-    return s->resources;
-}
-
 static struct resource *resource_by_id(struct storage *s, int64_t id) {
     for (struct resource *r = s->resources; r; r = r->next)
         if (r->id == id)

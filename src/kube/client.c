@@ -303,10 +303,6 @@ void kube_client_free(struct kube_client *k) {
     leave(k);
 }
 
-struct http_client *kube_client_http(struct kube_client *k) {
-    return k->http;
-}
-
 struct loop *kube_client_loop(struct kube_client *k) {
     return k->loop;
 }

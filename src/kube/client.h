@@ -78,5 +78,4 @@ struct http_call *kube_stream(struct kube_client *k, const struct kube_stream *s
  * or "" parts are left out. */
 char *kube_path(const char *group, const char *version, const char *ns, const char *plural, const char *name,
                 const char *sub);
-struct http_client *kube_client_http(struct kube_client *k);
 struct loop *kube_client_loop(struct kube_client *k);

@@ -208,18 +208,3 @@ int cgroup_pod_remove(const struct cgroups *c, enum pod_qos qos, const char *uid
     return rc;
 }
 
-void cgroup_pods_list(const struct cgroups *c, struct strlist *uids) {
-    if (!c->enabled || c->systemd)
-        return;
-    for (size_t q = 0; q < ARRAY_LEN(qos_folders); q++) {
-        _cleanup_(free_p) char *path =
-            xasprintf("%s%s%s/kubepods/%s", c->mount, c->v2 ? "" : "/memory", c->root, qos_folders[q]);
-        DIR *d = opendir(path);
-        if (!d)
-            continue;
-        for (struct dirent *e; (e = readdir(d));)
-            if (str_starts_with(e->d_name, "pod") && e->d_name[3])
-                strlist_add(uids, e->d_name + 3);
-        closedir(d);
-    }
-}

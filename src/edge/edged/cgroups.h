@@ -23,5 +23,3 @@ int cgroup_pod_create(const struct cgroups *c, enum pod_qos qos, const char *uid
                       struct error *err) MUST_CHECK;
 /* Removes it from every hierarchy; missing is fine. ERR_UNAVAILABLE while processes are left in it. */
 int cgroup_pod_remove(const struct cgroups *c, enum pod_qos qos, const char *uid, struct error *err) MUST_CHECK;
-/* UIDs of pods that have a cgroup. */
-void cgroup_pods_list(const struct cgroups *c, struct strlist *uids);

@@ -84,10 +84,6 @@ struct cri *cri_new(struct loop *l, const char *runtime_endpoint, const char *im
     return c;
 }
 
-const char *cri_endpoint(const struct cri *c) {
-    return c->endpoint;
-}
-
 /* A call under way, so that its failure can be told by the method's name. */
 struct cri_pending {
     struct cri *cri;

@@ -44,7 +44,6 @@ struct cri *cri_new(struct loop *l, const char *runtime_endpoint, const char *im
 void cri_free(struct cri *c); /* no callbacks afterwards */
 /* timeout_ms 0: the default. The request is encoded before this returns. done is always called, later. */
 void cri_call(struct cri *c, enum cri_method m, const void *request, int timeout_ms, cri_done *done, void *arg);
-const char *cri_endpoint(const struct cri *c);
 struct grpc_channel *cri_channel(struct cri *c); /* of the runtime service */
 
 /* Told that something happened to a container or sandbox: ask again for its state. From CRI's GetContainerEvents, or

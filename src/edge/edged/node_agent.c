@@ -321,14 +321,6 @@ const char *node_agent_ip(const struct node_agent *n) {
     return n->view.facts.ip;
 }
 
-int64_t node_agent_capacity_cpu_milli(const struct node_agent *n) {
-    return node_capacity(&n->view).cpu_milli;
-}
-
-int64_t node_agent_capacity_memory(const struct node_agent *n) {
-    return node_capacity(&n->view).memory;
-}
-
 int64_t node_agent_allocatable_cpu_milli(const struct node_agent *n) {
     return node_allocatable(&n->view).cpu_milli;
 }

@@ -19,11 +19,8 @@ struct node_agent *node_agent_new(struct loop *l, struct pool *p, struct bus *b,
 void node_agent_start(struct node_agent *n);
 /* Call at every probe of the runtime (5 s): only changes cause traffic, and they are sent at once. */
 void node_agent_set_runtime(struct node_agent *n, const struct node_runtime *r);
-/* The node's first address ("" until found), for hostIP, and the allocatable/capacity numbers that pods may refer to.
- */
+/* The node's first address, for hostIP; "" until found. */
 const char *node_agent_ip(const struct node_agent *n);
-int64_t node_agent_capacity_cpu_milli(const struct node_agent *n);
-int64_t node_agent_capacity_memory(const struct node_agent *n);
 int64_t node_agent_allocatable_cpu_milli(const struct node_agent *n);
 int64_t node_agent_allocatable_memory(const struct node_agent *n);
 void node_agent_free(struct node_agent *n);

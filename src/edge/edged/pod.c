@@ -96,10 +96,6 @@ bool container_is_sidecar(yyjson_val *c) {
     return str_eq(json_str(c, "restartPolicy"), "Always");
 }
 
-bool pod_same_spec(const struct pod *a, const struct pod *b) {
-    return json_equal(a->spec, b->spec);
-}
-
 uint64_t container_hash(yyjson_val *c) {
     const char *name = str_or(json_str(c, "name"), ""), *image = str_or(json_str(c, "image"), "");
     return str_hash(name, strlen(name)) * 31 + str_hash(image, strlen(image));

@@ -22,8 +22,6 @@ const char *pod_restart_policy(const struct pod *p);
 bool pod_host_network(const struct pod *p);
 /* An init container that keeps running beside the others (restartPolicy: Always). */
 bool container_is_sidecar(yyjson_val *init_container);
-/* True if nothing that a running pod depends on differs (metadata and status apart). */
-bool pod_same_spec(const struct pod *a, const struct pod *b);
 /* The container's identity over restarts of edgecore: a hash over name and image, as kubelets have it. */
 uint64_t container_hash(yyjson_val *container);
 

@@ -380,10 +380,6 @@ bool certificates_rejoin(struct certificates *c) {
     return true;
 }
 
-enum certificate_state certificates_state(const struct certificates *c) {
-    return c->state;
-}
-
 struct tls_ctx *certificates_tls(const struct certificates *c, struct error *err) {
     struct tls_client_options o = {
         .ca_pem = buf_bytes(&c->ca), .cert_pem = buf_bytes(&c->cert), .key_pem = buf_bytes(&c->key)};

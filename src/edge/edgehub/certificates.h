@@ -28,7 +28,6 @@ struct certificates *certificates_new(struct loop *l, const struct edge_config *
 void certificates_start(struct certificates *c);
 /* The cloud refuses us: joins anew if there is a token that was not tried yet. False if there is none. */
 bool certificates_rejoin(struct certificates *c);
-enum certificate_state certificates_state(const struct certificates *c);
 /* A context with our identity and the cloud's CA; the caller owns it. */
 struct tls_ctx *certificates_tls(const struct certificates *c, struct error *err) MUST_CHECK;
 void certificates_free(struct certificates *c);
