@@ -51,6 +51,51 @@ yyjson_doc *json_parse_first(struct bytes text, size_t max_size, struct error *e
     return parse(text, max_size, YYJSON_READ_STOP_WHEN_DONE, err);
 }
 
+/* ---- members of the same name ---- */
+
+static int compare_keys(const void *a, const void *b) {
+    yyjson_val *x = *(yyjson_val *const *)a, *y = *(yyjson_val *const *)b;
+    size_t n = yyjson_get_len(x), m = yyjson_get_len(y);
+    return n != m ? (n < m ? -1 : 1) : memcmp(yyjson_get_str(x), yyjson_get_str(y), n);
+}
+
+static bool names_repeat(yyjson_val *obj) {
+    size_t i, max, n = 0;
+    yyjson_val *key, *val;
+    if (yyjson_obj_size(obj) < 2)
+        return false;
+    _cleanup_(free_p) yyjson_val **keys = xcalloc(yyjson_obj_size(obj), sizeof(*keys));
+    yyjson_obj_foreach (obj, i, max, key, val)
+        keys[n++] = key;
+    qsort(keys, n, sizeof(*keys), compare_keys);
+    for (size_t k = 1; k < n; k++)
+        if (compare_keys(&keys[k - 1], &keys[k]) == 0)
+            return true;
+    return false;
+}
+
+static bool has_duplicates(yyjson_val *v, unsigned depth) {
+    size_t i, max;
+    yyjson_val *key, *val;
+    if (!yyjson_is_ctn(v))
+        return false;
+    if (depth == 0 || names_repeat(v))
+        return true;
+    yyjson_obj_foreach (v, i, max, key, val) {
+        if (has_duplicates(val, depth - 1))
+            return true;
+    }
+    yyjson_arr_foreach (v, i, max, val) {
+        if (has_duplicates(val, depth - 1))
+            return true;
+    }
+    return false;
+}
+
+bool json_has_duplicates(yyjson_val *v) {
+    return has_duplicates(v, JSON_MAX_DEPTH);
+}
+
 /* A value can hold a float that JSON has no text for only if our own code put it there. */
 static char *written(char *s, const yyjson_write_err *e) {
     if (!s)

@@ -27,6 +27,9 @@ yyjson_doc *json_parse_first(struct bytes text, size_t max_size, struct error *e
 char *json_write(const yyjson_val *v, size_t *len);
 char *json_write_mut(const yyjson_mut_val *v, size_t *len);
 char *json_write_pretty(const yyjson_val *v, size_t *len); /* two blanks */
+/* Is there an object anywhere in it with two members of one name? Readers differ in which of them counts: what is
+ * judged here and passed on to another reader must have none. Also true if it is nested deeper than JSON_MAX_DEPTH. */
+bool json_has_duplicates(yyjson_val *v);
 /* Appends compact text to out; -1 if over its maximum. */
 int json_append(struct buf *out, const yyjson_val *v);
 int json_append_mut(struct buf *out, const yyjson_mut_val *v);

@@ -2,6 +2,7 @@
 #include "cloud_testing.h"
 
 #include "cloud/edgecontroller/authorize.h"
+#include "net/tls.h"
 
 #define POD_A                                                                                                          \
     "{'metadata':{'name':'web','namespace':'default','uid':'ua'},'spec':{'nodeName':'a','serviceAccountName':'sa',"    \
@@ -102,6 +103,81 @@ static void a_mirror_pod_reaches_for_nothing(void **state) {
                      VERDICT_DENY);
 }
 
+static void a_mirror_pod_gives_no_service_account(void **state) {
+    assert_int_equal(
+        ask("a", OP_INSERT, "default", "pod", "m", "{" MIRROR ",'spec':{'nodeName':'a','serviceAccount':'admin'}}"),
+        VERDICT_DENY);
+    struct location *l = location_new();
+    yyjson_doc *d = json_of("{" MIRROR ",'spec':{'nodeName':'a'}}");
+    location_set_pod(l, yyjson_doc_get_root(d));
+    assert_string_equal(location_pod_node(l, "default", "m", NULL), "a");
+    assert_false(location_uses(l, "a", LOCATION_SERVICEACCOUNT, "default", "default"));
+    yyjson_doc_free(d);
+    location_free(l);
+}
+
+static void what_is_judged_cannot_be_read_in_two_ways(void **state) {
+    assert_int_equal(ask("a", OP_QUERY, "default", "serviceaccounttoken", "sa",
+                         "{'spec':{'boundObjectRef':{'kind':'Pod','name':'web','uid':'ua'},"
+                         "'boundObjectRef':{'kind':'Pod','name':'db','uid':'ub'}}}"),
+                     VERDICT_DENY);
+    assert_int_equal(ask("a", OP_INSERT, "", "node", "a", "{'metadata':{'name':'a'},'metadata':{'name':'b'}}"),
+                     VERDICT_DENY);
+}
+
+static void names_that_change_the_path_are_denied(void **state) {
+    static const char own[] = "{'source':{'host':'a'},'involvedObject':{'kind':'Node','name':'a'}}";
+    assert_int_equal(ask("a", OP_INSERT, "default", "event", "e", own), VERDICT_ALLOW);
+    assert_int_equal(ask("a", OP_INSERT, "..", "event", "e", own), VERDICT_DENY);
+    assert_int_equal(ask("a", OP_UPDATE, "default", "event", "..", own), VERDICT_DENY);
+    assert_int_equal(ask("a", OP_DELETE, "default", "pod", "..", NULL), VERDICT_DENY);
+}
+
+static char *csr_content(const char *pem) {
+    _cleanup_(buf_free) struct buf b64 = BUF_INIT(64 << 10);
+    base64_encode(bytes_str(pem), &b64);
+    return xasprintf("{'metadata':{'name':'c'},'spec':{'signerName':'kubernetes.io/kubelet-serving','request':'%s'}}",
+                     b64.ptr);
+}
+
+static char *request_of(const char *node) {
+    struct error err = ERROR_INIT;
+    struct x509_subject subject = {.organization = "system:nodes"};
+    snprintf(subject.common_name, sizeof(subject.common_name), "system:node:%s", node);
+    _cleanup_(buf_free) struct buf key = BUF_INIT(64 << 10), der = BUF_INIT(64 << 10), pem = BUF_INIT(64 << 10);
+    if (x509_new_key(&key, &err) < 0 || x509_new_csr(buf_bytes(&key), &subject, &der, &err) < 0)
+        fail_msg("%s", err.msg);
+    buf_add_str(&pem, "-----BEGIN CERTIFICATE REQUEST-----\n");
+    base64_encode(buf_bytes(&der), &pem);
+    buf_add_str(&pem, "\n-----END CERTIFICATE REQUEST-----\n");
+    return buf_take(&pem, NULL);
+}
+
+static void a_certificate_request_hides_no_other(void **state) {
+    _cleanup_(free_p) char *own = request_of("a"), *foreign = request_of("b");
+    _cleanup_(free_p) char *both = xasprintf("x%s%s", own, foreign), *after = xasprintf("%s%s", own, foreign);
+    const struct {
+        const char *pem;
+        enum verdict verdict;
+    } cases[] = {{own, VERDICT_ALLOW}, {foreign, VERDICT_DENY}, {both, VERDICT_DENY}, {after, VERDICT_DENY}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        _cleanup_(free_p) char *content = csr_content(cases[i].pem);
+        assert_int_equal(ask("a", OP_INSERT, "", "certificatesigningrequest", "c", content), cases[i].verdict);
+    }
+}
+
+static void an_event_is_not_patched_into_one_about_another(void **state) {
+#define PATCHED(patch) \
+    "{'event':{'source':{'host':'a'},'involvedObject':{'kind':'Node','name':'a'}},'patchData':" patch "}"
+    assert_int_equal(ask("a", OP_PATCH, "default", "event", "e", PATCHED("'{\\'count\\':2}'")), VERDICT_LOOK);
+    assert_int_equal(
+        ask("a", OP_PATCH, "default", "event", "e", PATCHED("'{\\'involvedObject\\':{\\'name\\':\\'b\\'}}'")),
+        VERDICT_DENY);
+    assert_int_equal(ask("a", OP_PATCH, "default", "event", "e", PATCHED("'{\\'$patch\\':\\'replace\\'}'")),
+                     VERDICT_DENY);
+    assert_int_equal(ask("a", OP_PATCH, "default", "event", "e", PATCHED("null")), VERDICT_DENY);
+}
+
 static void events_are_the_nodes_own(void **state) {
 #define ABOUT(host, kind, name) \
     "{'source':{'host':'" host "'},'involvedObject':{'kind':'" kind "','namespace':'default','name':'" name "'}}"
@@ -112,8 +188,9 @@ static void events_are_the_nodes_own(void **state) {
     assert_int_equal(ask("a", OP_INSERT, "default", "event", "e", ABOUT("a", "Node", "b")), VERDICT_DENY);
     assert_int_equal(ask("a", OP_INSERT, "default", "event", "e", ABOUT("a", "Secret", "s")), VERDICT_DENY);
     assert_int_equal(ask("a", OP_UPDATE, "default", "event", "e", ABOUT("a", "Pod", "web")), VERDICT_LOOK);
-    assert_int_equal(ask("a", OP_PATCH, "default", "event", "e", "{'event':" ABOUT("a", "Pod", "web") "}"),
-                     VERDICT_LOOK);
+    assert_int_equal(
+        ask("a", OP_PATCH, "default", "event", "e", "{'event':" ABOUT("a", "Pod", "web") ",'patchData':'{}'}"),
+        VERDICT_LOOK);
 }
 
 static void everything_else_is_denied(void **state) {
@@ -206,6 +283,11 @@ int main(void) {
         cmocka_unit_test(what_the_pods_use_may_be_read),
         cmocka_unit_test(a_token_is_for_a_pod_of_the_node),
         cmocka_unit_test(a_mirror_pod_reaches_for_nothing),
+        cmocka_unit_test(a_mirror_pod_gives_no_service_account),
+        cmocka_unit_test(what_is_judged_cannot_be_read_in_two_ways),
+        cmocka_unit_test(names_that_change_the_path_are_denied),
+        cmocka_unit_test(a_certificate_request_hides_no_other),
+        cmocka_unit_test(an_event_is_not_patched_into_one_about_another),
         cmocka_unit_test(events_are_the_nodes_own),
         cmocka_unit_test(everything_else_is_denied),
         cmocka_unit_test(objects_that_were_looked_up_must_be_the_nodes),

@@ -105,6 +105,24 @@ static void setting_replaces_all_of_that_name(void **state) {
     assert_int_equal(yyjson_mut_get_sint(json_mut_get(root, "b", "n")), 5);
 }
 
+static void members_of_the_same_name_are_noticed(void **state) {
+    static const struct {
+        const char *text;
+        bool repeated;
+    } cases[] = {
+        {"{}", false},
+        {"[{\"a\":1},{\"a\":1}]", false},
+        {"{\"a\":{\"b\":1},\"b\":{\"a\":1}}", false},
+        {"{\"a\":1,\"b\":2,\"a\":3}", true},
+        {"{\"x\":[{\"y\":{\"a\":1,\"\\u0061\":2}}]}", true},
+        {"\"a\"", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        _cleanup_(yyjson_doc_free_p) yyjson_doc *doc = parsed(cases[i].text);
+        assert_int_equal(json_has_duplicates(yyjson_doc_get_root(doc)), cases[i].repeated);
+    }
+}
+
 static void strings_are_escaped_and_bad_utf8_replaced(void **state) {
     _cleanup_(buf_free) struct buf out = BUF_INIT(100);
     assert_int_equal(json_append_string(&out, BYTES_LIT("a\"\\\n\x01\xc3\xa9\xff/")), 0);
@@ -121,6 +139,7 @@ int main(void) {
         cmocka_unit_test(integers_of_64_bits_stay_what_they_are),
         cmocka_unit_test(equality_ignores_order_of_members_and_kind_of_number),
         cmocka_unit_test(setting_replaces_all_of_that_name),
+        cmocka_unit_test(members_of_the_same_name_are_noticed),
         cmocka_unit_test(strings_are_escaped_and_bad_utf8_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include "kube/object.h"
 
 #define NODE_LEASES "kube-node-lease"
+#define PATCH_MAX (64u << 10) /* of an event */
 
 bool is_cloud_module(const char *source) {
     static const char *const modules[] = {"cloudhub", "cloudStream", "devicecontroller", "edgecontroller",
@@ -54,6 +55,7 @@ static enum verdict mirror_pod(const struct location *l, const struct edge_reque
     (void)l;
     bool refers = false;
     pod_references(r->content, any_reference, &refers);
+    refers |= !str_empty(json_str(r->content, "spec", "serviceAccount")); /* the older name of the same */
     return allow_if(str_eq(json_str(r->content, "spec", "nodeName"), r->node) && body_agrees(r) && !refers &&
                     str_empty(json_str(r->content, "spec", "serviceAccountName")) &&
                     object_annotation(r->content, "kubernetes.io/config.mirror"));
@@ -106,9 +108,28 @@ static bool about_own_object(const struct location *l, const struct edge_request
     return !owner || str_eq(owner, r->node); /* an event may outlive its pod */
 }
 
+/* A patch says that it happened again; what it happened to, and who says so, stays. */
+static bool only_counts_on(const char *patch) {
+    static const char *const members[] = {"count",  "firstTimestamp", "lastTimestamp", "message",
+                                          "reason", "type",           "action",        "series"};
+    _cleanup_(yyjson_doc_free_p) yyjson_doc *d = patch ? json_parse(bytes_str(patch), PATCH_MAX, NULL) : NULL;
+    size_t i, n;
+    yyjson_val *key, *value;
+    yyjson_obj_foreach (yyjson_doc_get_root(d), i, n, key, value) {
+        bool known = false;
+        for (size_t m = 0; m < ARRAY_LEN(members); m++)
+            known |= yyjson_equals_str(key, members[m]);
+        if (!known)
+            return false;
+    }
+    return yyjson_is_obj(yyjson_doc_get_root(d));
+}
+
 static enum verdict own_event(const struct location *l, const struct edge_request *r) {
     bool patch = str_eq(r->operation, OP_PATCH);
     yyjson_val *event = patch ? json_get(r->content, "event") : r->content;
+    if (patch && !only_counts_on(json_str(r->content, "patchData")))
+        return VERDICT_DENY;
     if (!event_of_node(event, r->node) || !about_own_object(l, r, event))
         return VERDICT_DENY;
     if (!str_empty(object_name(event)) && !str_eq(object_name(event), r->name))
@@ -116,18 +137,15 @@ static enum verdict own_event(const struct location *l, const struct edge_reques
     return str_eq(r->operation, OP_INSERT) ? VERDICT_ALLOW : VERDICT_LOOK;
 }
 
-/* PEM text to DER: what stands between the two dashed lines, decoded. */
+/* PEM text to DER: what stands between the two dashed lines, decoded. There is nothing around them, since others look
+ * for the first block by rules of their own, and might find another than we do. */
 static int pem_body(struct bytes pem, struct buf *der) {
-    struct bytes rest, body;
+    struct bytes body;
     static const char begin[] = "-----BEGIN CERTIFICATE REQUEST-----", end[] = "-----END CERTIFICATE REQUEST-----";
-    const char *from = pem.len ? memmem(pem.ptr, pem.len, begin, sizeof begin - 1) : NULL;
-    if (!from)
+    pem = bytes_trim(pem);
+    if (!bytes_starts_with(pem, begin) || !bytes_ends_with(pem, end) || pem.len < sizeof begin + sizeof end)
         return -1;
-    rest = bytes_of(from + sizeof begin - 1, pem.len - (size_t)(from - pem.ptr) - (sizeof begin - 1));
-    const char *to = rest.len ? memmem(rest.ptr, rest.len, end, sizeof end - 1) : NULL;
-    if (!to)
-        return -1;
-    body = bytes_trim(bytes_of(rest.ptr, (size_t)(to - rest.ptr)));
+    body = bytes_trim(bytes_of(pem.ptr + sizeof begin - 1, pem.len - (sizeof begin - 1) - (sizeof end - 1)));
     return base64_decode(body, der);
 }
 
@@ -188,7 +206,22 @@ static bool has_word(const char *words, const char *word) {
     return false;
 }
 
+/* Names become parts of a path at the API server. */
+static bool names_usable(const struct edge_request *r) {
+    return (str_empty(r->ns) || dns_label_valid(bytes_str(r->ns))) &&
+           (str_empty(r->name) || dns_subdomain_valid(bytes_str(r->name)));
+}
+
 enum verdict authorize(const struct location *l, const struct edge_request *r, struct error *why) {
+    if (!names_usable(r)) {
+        error_set(why, ERR_DENIED, "node %s: a namespace or name is not one, in a request for a %s", r->node, r->type);
+        return VERDICT_DENY;
+    }
+    if (json_has_duplicates(r->content)) {
+        error_set(why, ERR_DENIED, "node %s: the content of %s %s has two members of one name", r->node, r->type,
+                  r->name);
+        return VERDICT_DENY;
+    }
     for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
         if (!str_eq(rules[i].type, r->type) || !has_word(rules[i].operations, r->operation))
             continue;

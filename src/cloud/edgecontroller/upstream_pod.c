@@ -208,7 +208,7 @@ static void on_pod_read(void *arg, struct kube_result *r) {
 static void report_one(struct upstream *whole, yyjson_val *element) {
     struct error err = ERROR_INIT;
     struct upstream *u = element_request(whole, element);
-    if (str_empty(u->r.name) || !yyjson_is_obj(json_get(element, "Status"))) {
+    if (!dns_subdomain_valid(bytes_str(u->r.name)) || !yyjson_is_obj(json_get(element, "Status"))) {
         error_set(&err, ERR_INVALID, "a pod status needs UID, Name and Status");
         upstream_fail(u, NULL, &err);
         return;
