@@ -89,6 +89,31 @@ static void values_come_from_fields_resources_and_objects(void **state) {
     pod_free(p);
 }
 
+/* A variable of 64 KiB, made by doubling, and `n` references to it: a small pod that asks for n times as much. */
+static struct pod *growing_pod(size_t n) {
+    _cleanup_(buf_free) struct buf spec = BUF_INIT(1 << 20);
+    buf_add_str(&spec, "{\"containers\":[{\"name\":\"c\",\"env\":[{\"name\":\"A0\",\"value\":\"xxxxxxxxxxxxxxxx\"}");
+    for (size_t i = 1; i <= 12; i++)
+        buf_addf(&spec, ",{\"name\":\"A%zu\",\"value\":\"$(A%zu)$(A%zu)\"}", i, i - 1, i - 1);
+    for (size_t i = 0; i < n; i++)
+        buf_addf(&spec, ",{\"name\":\"B%zu\",\"value\":\"$(A12)\"}", i);
+    buf_add_str(&spec, "]}]}");
+    return make_pod(spec.ptr);
+}
+
+static void an_environment_that_grows_by_references_is_refused(void **state) {
+    struct pod *small = growing_pod(4), *large = growing_pod(1000);
+    _cleanup_(env_free) struct env fits = {0}, grown = {0};
+    struct error err = ERROR_INIT;
+    assert_int_equal(build(small, NULL, &fits, &err), 0);
+    assert_int_equal(strlen(env_get(&fits, "B3")), 64 << 10);
+    assert_int_equal(build(large, NULL, &grown, &err), -1);
+    assert_int_equal(err.code, ERR_TOO_LARGE);
+    assert_true(grown.count < 100); /* refused on the way, not after all of it was made */
+    pod_free(small);
+    pod_free(large);
+}
+
 static void a_missing_key_or_object_is_an_error_unless_optional(void **state) {
     struct pod *p =
         make_pod("{\"containers\":[{\"name\":\"c\",\"env\":[{\"name\":\"A\",\"valueFrom\":{\"configMapKeyRef\":"
@@ -216,6 +241,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(references_are_expanded_and_dollars_escaped),
         cmocka_unit_test(values_come_from_fields_resources_and_objects),
+        cmocka_unit_test(an_environment_that_grows_by_references_is_refused),
         cmocka_unit_test(a_missing_key_or_object_is_an_error_unless_optional),
         cmocka_unit_test(labels_read_as_sorted_quoted_lines),
         cmocka_unit_test(quality_of_service_follows_requests_and_limits),

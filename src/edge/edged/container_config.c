@@ -171,6 +171,8 @@ static int add_mount(const struct pod_config_context *c, const struct container_
         return error_set(err, ERR_INVALID, "volumeMounts[%zu]: no mountPath", index);
     _cleanup_(free_p) char *sub = mount_sub_path(mount, env);
     if (sub) {
+        if (!volume_path_valid(sub))
+            return error_set(err, ERR_INVALID, "volumeMounts[%zu]: subPath is not allowed", index);
         free(host);
         host = xasprintf("%s/%zu", in->sub_path_dir, index);
     }
@@ -219,13 +221,17 @@ static int add_mounts(const struct pod_config_context *c, const struct container
 
 /* ---- the container ---- */
 
-static void add_strings(yyjson_val *list, const struct env *env, char ***out, size_t *n) {
-    size_t i, max;
+static int add_strings(yyjson_val *list, const struct env *env, char ***out, size_t *n, struct error *err) {
+    size_t i, max, bytes = 0;
     yyjson_val *v;
     yyjson_arr_foreach (list, i, max, v) {
         _cleanup_(free_p) char *text = env_expand(env, str_or(yyjson_get_str(v), ""));
+        bytes += strlen(text);
+        if (bytes > ENV_TOTAL_MAX)
+            return error_set(err, ERR_TOO_LARGE, "command or args have more than %u bytes", ENV_TOTAL_MAX);
         cri_add_string(out, n, text);
     }
+    return 0;
 }
 
 static void add_labels(const struct pod_config_context *c, const struct container_config_input *in,
@@ -275,8 +281,6 @@ Cri__ContainerConfig *container_config(const struct pod_config_context *c, const
     cc->image = CRI_NEW(Cri__ImageSpec, cri__image_spec__init);
     cc->image->image = xstrdup(in->image->image_ref);
     cc->image->user_specified_image = xstrdup(str_or(json_str(in->container, "image"), ""));
-    add_strings(yyjson_obj_get(in->container, "command"), &env, &cc->command, &cc->n_command);
-    add_strings(yyjson_obj_get(in->container, "args"), &env, &cc->args, &cc->n_args);
     cc->working_dir = xstrdup(str_or(json_str(in->container, "workingDir"), ""));
     for (size_t i = 0; i < env.count; i++)
         cri_add_pair(&cc->envs, &cc->n_envs, env.vars[i].name, env.vars[i].value);
@@ -288,7 +292,10 @@ Cri__ContainerConfig *container_config(const struct pod_config_context *c, const
     cc->linux = CRI_NEW(Cri__LinuxContainerConfig, cri__linux_container_config__init);
     cc->linux->resources = linux_resources(c, in->container);
     cc->linux->security_context = container_security(c, in->container, in->image, err);
-    if (!cc->linux->security_context || add_mounts(c, in, &env, cc, err) < 0) {
+    if (!cc->linux->security_context ||
+        add_strings(yyjson_obj_get(in->container, "command"), &env, &cc->command, &cc->n_command, err) < 0 ||
+        add_strings(yyjson_obj_get(in->container, "args"), &env, &cc->args, &cc->n_args, err) < 0 ||
+        add_mounts(c, in, &env, cc, err) < 0) {
         CRI_FREE(cc);
         return NULL;
     }

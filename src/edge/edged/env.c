@@ -1,12 +1,13 @@
 #include "edge/edged/env.h"
 
 #define ENV_VALUE_MAX (2u << 20)
-#define ENV_MAX 20000
+#define ENV_MAX 10000
 
 void env_set(struct env *e, const char *name, const char *value) {
     for (size_t i = 0; i < e->count; i++)
         if (str_eq(e->vars[i].name, name)) {
             char *copy = xstrdup(value);
+            e->bytes += strlen(copy) - strlen(e->vars[i].value);
             free(e->vars[i].value);
             e->vars[i].value = copy;
             return;
@@ -16,6 +17,14 @@ void env_set(struct env *e, const char *name, const char *value) {
         e->vars = xreallocarray(e->vars, e->cap, sizeof(*e->vars));
     }
     e->vars[e->count++] = (struct env_var){xstrdup(name), xstrdup(value)};
+    e->bytes += strlen(name) + strlen(value);
+}
+
+static int check_size(const struct env *e, struct error *err) {
+    if (e->count > ENV_MAX || e->bytes > ENV_TOTAL_MAX)
+        return error_set(err, ERR_TOO_LARGE, "the environment has more than %d variables or %u bytes", ENV_MAX,
+                         ENV_TOTAL_MAX);
+    return 0;
 }
 
 const char *env_get(const struct env *e, const char *name) {
@@ -81,13 +90,15 @@ static int from_object(const struct object_set *s, enum object_kind kind, yyjson
     yyjson_val *key, *val;
     yyjson_obj_foreach (yyjson_obj_get(e->obj, "data"), i, max, key, val) {
         const char *k = yyjson_get_str(key);
-        if (!*k || strchr(k, '=') || out->count >= ENV_MAX)
+        if (!*k || strchr(k, '='))
             continue;
         _cleanup_(buf_free) struct buf value = BUF_INIT(ENV_VALUE_MAX);
         if (add_value(kind, val, &value, err) < 0)
             return -1;
         _cleanup_(free_p) char *full = xasprintf("%s%s", str_or(prefix, ""), k);
         env_set(out, full, value.len ? value.ptr : "");
+        if (check_size(out, err) < 0)
+            return -1;
     }
     return 0;
 }
@@ -145,6 +156,8 @@ int env_build(const struct field_context *c, yyjson_val *container, const struct
     }
     yyjson_arr_foreach (yyjson_obj_get(container, "env"), i, max, e) {
         const char *name = json_str(e, "name");
+        if (check_size(out, err) < 0)
+            return -1;
         if (str_empty(name) || strchr(name, '='))
             return error_set(err, ERR_INVALID, "env[%zu] has no usable name", i);
         yyjson_val *from = yyjson_obj_get(e, "valueFrom");
@@ -160,5 +173,5 @@ int env_build(const struct field_context *c, yyjson_val *container, const struct
         if (!absent)
             env_set(out, name, value.len ? value.ptr : "");
     }
-    return 0;
+    return check_size(out, err);
 }

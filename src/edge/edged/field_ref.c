@@ -125,5 +125,5 @@ int resource_ref_value(const struct field_context *c, yyjson_val *container, yyj
         if (unit <= 0)
             return error_set(err, ERR_INVALID, "resourceFieldRef: divisor %s", divisor);
     }
-    return buf_addf(out, "%lld", (long long)((n + unit - 1) / unit));
+    return buf_addf(out, "%lld", (long long)(n / unit + (n % unit > 0)));
 }
