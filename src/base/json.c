@@ -199,7 +199,18 @@ void json_set(yyjson_mut_doc *d, yyjson_mut_val *obj, const char *key, yyjson_mu
 }
 
 void json_set_str(yyjson_mut_doc *d, yyjson_mut_val *obj, const char *key, const char *value) {
-    json_set(d, obj, key, yyjson_mut_strcpy(d, value ? value : ""));
+    struct bytes text = bytes_str(value ? value : "");
+    if (utf8_valid(text)) {
+        json_set(d, obj, key, yyjson_mut_strncpy(d, text.ptr, text.len));
+        return;
+    }
+    _cleanup_(buf_free) struct buf mended = BUF_INIT(SIZE_MAX / 2);
+    while (text.len > 0) {
+        size_t n = utf8_length(text), step = n ? n : 1;
+        buf_add(&mended, n ? text.ptr : "\xef\xbf\xbd", n ? n : 3);
+        text = bytes_of(text.ptr + step, text.len - step);
+    }
+    json_set(d, obj, key, yyjson_mut_strncpy(d, mended.ptr, mended.len));
 }
 
 void json_set_int(yyjson_mut_doc *d, yyjson_mut_val *obj, const char *key, int64_t value) {

@@ -49,7 +49,9 @@ yyjson_mut_val *json_mut_get_path(yyjson_mut_val *v, const char *const *path, si
 int64_t json_int_or(yyjson_val *v, int64_t fallback);
 bool json_bool_or(yyjson_val *v, bool fallback);
 
-/* Sets member `key` of a mutable object, replacing what is there (all duplicates of it). key and strings are copied. */
+/* Sets member `key` of a mutable object, replacing what is there (all duplicates of it). key and strings are copied.
+ * Strings may come from anywhere (a container has the last word in its status): what is no UTF-8 becomes U+FFFD, since
+ * a peer refuses the whole document otherwise. */
 void json_set(yyjson_mut_doc *d, yyjson_mut_val *obj, const char *key, yyjson_mut_val *value);
 void json_set_str(yyjson_mut_doc *d, yyjson_mut_val *obj, const char *key, const char *value);
 void json_set_int(yyjson_mut_doc *d, yyjson_mut_val *obj, const char *key, int64_t value);

@@ -105,6 +105,18 @@ static void setting_replaces_all_of_that_name(void **state) {
     assert_int_equal(yyjson_mut_get_sint(json_mut_get(root, "b", "n")), 5);
 }
 
+static void bytes_that_are_no_text_do_not_spoil_the_document(void **state) {
+    _cleanup_(yyjson_mut_doc_free_p) yyjson_mut_doc *d = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(d);
+    json_set_str(d, root, "message",
+                 "a\xff"
+                 "b\xc3\xa9\xc3");
+    _cleanup_(free_p) char *out = json_write_mut(root, NULL);
+    assert_string_equal(out, "{\"message\":\"a\xef\xbf\xbd"
+                             "b\xc3\xa9\xef\xbf\xbd\"}");
+    yyjson_doc_free(parsed(out));
+}
+
 static void members_of_the_same_name_are_noticed(void **state) {
     static const struct {
         const char *text;
@@ -139,6 +151,7 @@ int main(void) {
         cmocka_unit_test(integers_of_64_bits_stay_what_they_are),
         cmocka_unit_test(equality_ignores_order_of_members_and_kind_of_number),
         cmocka_unit_test(setting_replaces_all_of_that_name),
+        cmocka_unit_test(bytes_that_are_no_text_do_not_spoil_the_document),
         cmocka_unit_test(members_of_the_same_name_are_noticed),
         cmocka_unit_test(strings_are_escaped_and_bad_utf8_replaced),
     };
