@@ -144,6 +144,14 @@ static void a_missing_secret_stops_the_pod_unless_optional(void **state) {
     pod_free(p);
 }
 
+static void a_group_that_would_be_cut_to_another_is_refused(void **state) {
+    struct error err = ERROR_INIT;
+    struct pod *p = make_pod("[],\"securityContext\":{\"fsGroup\":4294967296}");
+    assert_null(plan(p, NULL, &err));
+    assert_non_null(strstr(err.msg, "fsGroup"));
+    pod_free(p);
+}
+
 static void image_names_are_checked_and_policies_defaulted(void **state) {
     const char *const good[] = {"busybox",
                                 "busybox:1.36",
@@ -219,6 +227,7 @@ int main(void) {
         cmocka_unit_test(paths_that_lead_out_are_refused),
         cmocka_unit_test(items_choose_keys_and_modes),
         cmocka_unit_test(a_missing_secret_stops_the_pod_unless_optional),
+        cmocka_unit_test(a_group_that_would_be_cut_to_another_is_refused),
         cmocka_unit_test(image_names_are_checked_and_policies_defaulted),
         cmocka_unit_test(credentials_are_found_by_registry),
         cmocka_unit_test(restarts_wait_longer_each_time_until_it_was_quiet),

@@ -184,8 +184,8 @@ struct hook *hook_run(struct worker_container *c, yyjson_val *handler, const cha
         if (run_tcp(h, tcp, timeout_ms, &h->error) < 0)
             timer_set(h->timer, 0);
     } else {
-        int64_t sleep_ms = json_int_or(json_get(handler, "sleep", "seconds"), 0) * 1000;
-        timer_set(h->timer, sleep_ms < timeout_ms ? sleep_ms : timeout_ms);
+        int64_t sleep_s = json_int_or(json_get(handler, "sleep", "seconds"), 0);
+        timer_set(h->timer, sleep_s < timeout_ms / 1000 ? sleep_s * 1000 : timeout_ms);
     }
     return h;
 }

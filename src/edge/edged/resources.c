@@ -2,6 +2,7 @@
 
 #include "kube/quantity.h"
 
+#define CPU_MILLI_MAX 1000000000 /* a million cores: what follows must not overflow */
 #define SHARES_PER_CPU 1024
 #define SHARES_MIN 2
 #define SHARES_MAX 262144
@@ -20,6 +21,8 @@ int64_t cpu_shares_of(int64_t milli) {
 int64_t cpu_quota_of(int64_t milli, int64_t period_us) {
     if (milli <= 0)
         return 0;
+    if (milli > CPU_MILLI_MAX)
+        milli = CPU_MILLI_MAX;
     int64_t quota = milli * period_us / 1000;
     return quota < QUOTA_MIN_US ? QUOTA_MIN_US : quota;
 }

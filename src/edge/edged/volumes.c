@@ -284,6 +284,12 @@ static int plan_volume(struct volume_plan *plan, struct planned_volume *v, const
 struct volume_plan *volume_plan_new(const struct field_context *c, const struct object_set *objects,
                                     const char *pod_dir, struct error *err) {
     yyjson_val *list = yyjson_obj_get(c->pod->spec, "volumes");
+    /* Cut to 32 bits it would name another group, root's among them. */
+    if (pod_fs_group(c->pod) > INT32_MAX) {
+        error_set(err, ERR_INVALID, "spec.securityContext.fsGroup: %lld is larger than %d",
+                  (long long)pod_fs_group(c->pod), INT32_MAX);
+        return NULL;
+    }
     struct volume_plan *plan = NEW(struct volume_plan);
     plan->pod_dir = xstrdup(pod_dir);
     plan->fs_group = pod_fs_group(c->pod);
