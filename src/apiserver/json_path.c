@@ -129,4 +129,3 @@ static yyjson_val *follow(yyjson_val *v, const char *path, unsigned steps) {
 yyjson_val *json_path_first(yyjson_val *root, const char *path) {
     return follow(root, skip_root(path), PATH_MAX_STEPS);
 }
-

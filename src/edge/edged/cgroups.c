@@ -207,4 +207,3 @@ int cgroup_pod_remove(const struct cgroups *c, enum pod_qos qos, const char *uid
     closedir(d);
     return rc;
 }
-
