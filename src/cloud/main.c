@@ -80,6 +80,17 @@ static bool worth_waiting(const struct error *e) {
     return e->code == ERR_UNAVAILABLE || e->code == ERR_TIMEOUT || e->code == ERR_CONFLICT;
 }
 
+/* The embedded API server takes whoever has a certificate of its CA for who it says: an edge's certificate, which
+ * CloudHub hands out for a token, must not be one. */
+static int check_other_ca(const struct cloudcore *c, struct error *err) {
+    if (c->apiserver && x509_check_pair(buf_bytes(&c->kube_config.ca_pem), buf_bytes(&c->pki.ca_key_pem), NULL) == 0)
+        return error_set(err, ERR_INVALID,
+                         "%s holds the CA of the API server: the edges need one of their own. Name other files in "
+                         "modules.cloudHub.tlsCAFile and tlsCAKeyFile",
+                         c->config.hub.ca_file);
+    return 0;
+}
+
 static int start_pki(struct cloudcore *c, struct error *err) {
     struct backoff backoff = BACKOFF(500, 15000);
     struct log_once waiting = {{0}};
@@ -92,6 +103,8 @@ static int start_pki(struct cloudcore *c, struct error *err) {
             return -1;
     }
     log_once_recovered(&waiting, LOG_COMPONENT, "the API server answers");
+    if (check_other_ca(c, err) < 0)
+        return -1;
     c->token_keeper = token_keeper_start(c->loop, c->kube, &c->pki, &c->config);
     return 0;
 }

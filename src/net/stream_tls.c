@@ -183,25 +183,27 @@ bool stream_peer_verified(const struct stream *s) {
            SSL_get_verify_mode(s->ssl) != SSL_VERIFY_NONE;
 }
 
+/* As OpenSSL has it: of servers without the peer's key. */
 static X509 *peer_cert(const struct stream *s, bool *verified, struct error *err) {
-    X509 *x = NULL;
+    X509 *x = s->ssl ? SSL_get0_peer_certificate(s->ssl) : NULL;
     if (verified)
         *verified = stream_peer_verified(s);
-    if (s->peer_cert)
-        return x509_read(bytes_of(s->peer_cert, s->peer_cert_len), err);
-    if (s->ssl)
-        x = SSL_get1_peer_certificate(s->ssl);
     if (!x)
         error_set(err, ERR_NOT_FOUND, "%s sent no certificate", stream_peer_addr(s));
     return x;
 }
 
 int stream_peer_cert(const struct stream *s, struct buf *out, bool *verified, struct error *err) {
-    _cleanup_(X509_free_p) X509 *x = peer_cert(s, verified, err);
-    return x ? x509_write_pem(x, out, err) : -1;
+    X509 *x = peer_cert(s, verified, err);
+    if (!x)
+        return -1;
+    if (!s->peer_cert)
+        return x509_write_pem(x, out, err);
+    _cleanup_(X509_free_p) X509 *whole = x509_read(bytes_of(s->peer_cert, s->peer_cert_len), err);
+    return whole ? x509_write_pem(whole, out, err) : -1;
 }
 
 int stream_peer_subject(const struct stream *s, struct x509_subject *out, bool *verified, struct error *err) {
-    _cleanup_(X509_free_p) X509 *x = peer_cert(s, verified, err);
+    X509 *x = peer_cert(s, verified, err);
     return x ? x509_read_name(X509_get_subject_name(x), out, err) : -1;
 }

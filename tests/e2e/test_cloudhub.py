@@ -179,13 +179,25 @@ def test_control_messages_are_answered(edges):
         assert a["content"] == "ack" and a["route"]["operation"] == "response"
 
 
-def test_a_message_that_cannot_be_read_ends_the_session_with_a_reason(edges):
+def test_a_message_that_cannot_be_read_is_skipped_counted_and_told_once(cloud_only, edges):
     e, other = edges(), edges()
-    for text in ("{", "[]", '{"header":{"msg_id":1}}', '{"header":{"timestamp":1.5}}', "\x00" * 10, "[" * 100000):
+    texts = ("{", "[]", '{"header":{"msg_id":1}}', '{"header":{"timestamp":1.5}}', "\x00" * 10, "[" * 100000)
+    before = e.cloud.metrics()["cloudhub_messages_malformed_total"]
+    for text in texts:
         e.ws.send(text)
-        assert "message" in e.closed()
-        e.connect()
+        e.settle()  # what can be read is still answered
+    assert e.cloud.metrics()["cloudhub_messages_malformed_total"] == before + len(texts)
+    lines = [line for line in cloud_only.cloud.process.log().splitlines() if "message skipped" in line and e.name in line]
+    assert len(lines) == 1
     other.settle()
+
+
+def test_a_broken_frame_ends_the_session_of_its_sender_alone(edges):
+    e, other = edges(), edges()
+    e.ws.sock.sendall(b"\xf3\x00")  # reserved bits, a reserved opcode, and not masked
+    e.closed()
+    other.settle()
+    e.connect()
 
 
 def test_a_second_connection_replaces_the_first(edges):
@@ -380,6 +392,28 @@ def test_pod_status_and_the_confirmed_deletion(edges, api):
     e.object(f"default/pod/{name}", "delete")
     assert e.request(message("delete", f"default/pod/{name}", options)) == "OK"  # gone is gone
     assert api.request("GET", f"{CORE}/namespaces/default/pods/{name}")[0] == 404
+
+
+def test_a_request_without_uid_does_not_hit_a_pod_made_anew(edges, api):
+    """Neither does one with the uid of the pod before. What is being deleted anyway needs no uid."""
+    e = edges()
+    name = "anew-" + e.name
+    path = f"{CORE}/namespaces/default/pods/{name}"
+    old = put_object(api, "pods", pod(name, e.name))
+    api.ok("DELETE", path, {"gracePeriodSeconds": 0})
+    new = put_object(api, "pods", pod(name, e.name))
+    e.wait(lambda m: m["route"]["operation"] == "insert" and m["content"]["metadata"]["uid"] == new["metadata"]["uid"])
+    for content in ({"gracePeriodSeconds": 0}, "", None):
+        answer = e.request(message("delete", f"default/pod/{name}", content))
+        assert answer["ErrStatus"]["reason"] == "Conflict"
+    assert e.request(message("delete", f"default/pod/{name}", old["metadata"]["uid"])) == "OK"
+    assert api.ok("GET", path)["metadata"]["uid"] == new["metadata"]["uid"]
+    patch = json.dumps({"status": {"phase": "Running"}})
+    assert e.request(message("patch", f"default/podpatch/{name}", patch))["Object"]["status"]["phase"] == "Running"
+    api.ok("DELETE", path)
+    e.wait(lambda m: m["route"]["operation"] == "update" and "deletionTimestamp" in m["content"]["metadata"])
+    assert e.request(message("delete", f"default/pod/{name}", {"gracePeriodSeconds": 0})) == "OK"
+    assert api.request("GET", path)[0] == 404
 
 
 def test_a_pod_that_is_gone_is_deleted_at_the_edge_when_it_reports_it(edges, api):

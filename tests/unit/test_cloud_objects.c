@@ -31,14 +31,20 @@ static void a_status_patch_cannot_reach_beyond_the_status(void **state) {
     size_t len;
     yyjson_doc *d = json_of("{'metadata':{'uid':'u','labels':{'a':'b'},'annotations':{'n':'1'},'finalizers':null},"
                             "'spec':{'nodeName':'other'},'$patch':'replace','status':{'phase':'Running'}}");
-    _cleanup_(free_p) char *pod = status_patch_for_api(yyjson_doc_get_root(d), false, &len);
+    _cleanup_(free_p) char *pod = status_patch_for_api(yyjson_doc_get_root(d), false, NULL, &len);
     assert_string_equal(pod, "{\"metadata\":{\"uid\":\"u\"},\"status\":{\"phase\":\"Running\"}}");
-    _cleanup_(free_p) char *node = status_patch_for_api(yyjson_doc_get_root(d), true, &len);
+    _cleanup_(free_p) char *node = status_patch_for_api(yyjson_doc_get_root(d), true, NULL, &len);
     assert_non_null(strstr(node, "annotations"));
     assert_null(strstr(node, "labels"));
+    _cleanup_(free_p) char *claimed = status_patch_for_api(yyjson_doc_get_root(d), false, "known", &len);
+    assert_string_equal(claimed, pod);
+    yyjson_doc_free(d);
+    d = json_of("{'status':{'phase':'Running'}}");
+    _cleanup_(free_p) char *meant = status_patch_for_api(yyjson_doc_get_root(d), false, "known", &len);
+    assert_string_equal(meant, "{\"metadata\":{\"uid\":\"known\"},\"status\":{\"phase\":\"Running\"}}");
     yyjson_doc_free(d);
     yyjson_doc *text = json_of("'not an object'");
-    assert_null(status_patch_for_api(yyjson_doc_get_root(text), true, &len));
+    assert_null(status_patch_for_api(yyjson_doc_get_root(text), true, NULL, &len));
     yyjson_doc_free(text);
 }
 

@@ -102,8 +102,10 @@ static void answer_here(struct session *s, const struct message *m, const char *
     const struct message_fields f = {.operation = OP_RESPONSE, .content_string = text};
     struct message *a = message_response(m, source, group, &f);
     struct hub_item *item = NULL;
-    if (hub_item_new(a, &item, NULL) == 0)
+    if (hub_item_new(a, &item, NULL) == 0) {
+        item->needs_ack = false; /* it is of this connection: no edge confirms it */
         session_put(s, item);
+    }
     message_free(a);
 }
 
@@ -151,13 +153,14 @@ static void on_message(void *arg, struct bytes payload, bool binary) {
     struct error err = ERROR_INIT;
     _cleanup_(message_free_p) struct message *m = NULL;
     metric_add(hub_metrics()->received, 1);
+    session_heard(s);
     if (message_decode(payload, &m, &err) < 0) {
         metric_add(hub_metrics()->malformed, 1);
-        log_warn("message refused, closing: %s node=%s", error_text(&err), s->node);
-        session_end(s, WS_CLOSE_PROTOCOL, "message cannot be read");
+        if (!s->garbled) /* one line per session: a node may repeat it for ever */
+            log_warn("message skipped: %s node=%s", error_text(&err), s->node);
+        s->garbled = true;
         return;
     }
-    session_heard(s);
     if (!handle_here(s, m))
         ask_control(s, TAKE(m));
 }

@@ -58,7 +58,7 @@ static enum verdict mirror_pod(const struct location *l, const struct edge_reque
     refers |= !str_empty(json_str(r->content, "spec", "serviceAccount")); /* the older name of the same */
     return allow_if(str_eq(json_str(r->content, "spec", "nodeName"), r->node) && body_agrees(r) && !refers &&
                     str_empty(json_str(r->content, "spec", "serviceAccountName")) &&
-                    object_annotation(r->content, "kubernetes.io/config.mirror"));
+                    object_annotation(r->content, MIRROR_ANNOTATION));
 }
 
 static enum verdict used_configmap(const struct location *l, const struct edge_request *r) {

@@ -72,6 +72,10 @@ static void send_object(struct downstream *d, const char *node, const char *type
               bytes_of(text, len));
 }
 
+yyjson_val *downstream_pod(const struct downstream *d, const char *ns, const char *name) {
+    return reflector_get(d->reflectors[WATCH_PODS], ns, name);
+}
+
 void downstream_delete_stale_pod(struct downstream *d, const char *node, const char *ns, const char *name,
                                  const char *uid) {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
@@ -143,7 +147,7 @@ static void converge_use(void *arg, const char *ns, const char *name) {
 
 static void converge_pod(void *arg, const char *ns, const char *name) {
     struct converging *c = arg;
-    yyjson_val *pod = reflector_get(c->d->reflectors[WATCH_PODS], ns, name);
+    yyjson_val *pod = downstream_pod(c->d, ns, name);
     if (pod)
         send_object(c->d, c->node, "pod", object_deleting(pod) ? OP_UPDATE : OP_INSERT, pod);
 }

@@ -34,6 +34,8 @@ void downstream_converge(struct downstream *d, const char *node);
 bool downstream_is_edge_node(const struct downstream *d, const char *node);
 /* Does the Node say already that its session is here? */
 bool downstream_noted(const struct downstream *d, const char *node);
+/* The pod as the API server told it last; NULL if there is none. */
+yyjson_val *downstream_pod(const struct downstream *d, const char *ns, const char *name);
 /* The pod is gone, or is another one now: tell the node to delete the one with that uid ("" if unknown). */
 void downstream_delete_stale_pod(struct downstream *d, const char *node, const char *ns, const char *name,
                                  const char *uid);
@@ -101,8 +103,8 @@ char *object_for_edge(yyjson_val *object, size_t *len);
 /* Do two versions differ in more than status and bookkeeping? */
 bool object_changed(yyjson_val *a, yyjson_val *b);
 /* Cuts a patch to what an edge may change in a status: "status", and of metadata uid, resourceVersion and (of nodes)
- * annotations. NULL if patch is no object. */
-char *status_patch_for_api(yyjson_val *patch, bool annotations, size_t *len);
+ * annotations. uid, if not empty, is the object that is meant where the patch names none. NULL if patch is no object. */
+char *status_patch_for_api(yyjson_val *patch, bool annotations, const char *uid, size_t *len);
 /* The Node as it is created: name forced, annotation cloudcore set, labels that no node may give itself removed. With
  * `split`, labels under kubernetes.io are left out and returned as a merge patch in *labels (NULL if there are none).
  */

@@ -57,19 +57,19 @@ static void copy_member(yyjson_mut_doc *d, yyjson_mut_val *to, yyjson_val *from,
         json_set(d, to, name, yyjson_val_mut_copy(d, v));
 }
 
-char *status_patch_for_api(yyjson_val *patch, bool annotations, size_t *len) {
+char *status_patch_for_api(yyjson_val *patch, bool annotations, const char *uid, size_t *len) {
     if (!yyjson_is_obj(patch))
         return NULL;
     yyjson_mut_doc *d = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *out = yyjson_mut_obj(d);
+    yyjson_mut_val *m = json_ensure_obj(d, out, "metadata");
     yyjson_val *metadata = yyjson_obj_get(patch, "metadata");
-    if (yyjson_is_obj(metadata)) {
-        yyjson_mut_val *m = json_ensure_obj(d, out, "metadata");
-        copy_member(d, m, metadata, "uid");
-        copy_member(d, m, metadata, "resourceVersion");
-        if (annotations)
-            copy_member(d, m, metadata, "annotations");
-    }
+    copy_member(d, m, metadata, "uid");
+    copy_member(d, m, metadata, "resourceVersion");
+    if (annotations)
+        copy_member(d, m, metadata, "annotations");
+    if (str_empty(object_uid(patch)) && !str_empty(uid))
+        json_set_str(d, m, "uid", uid);
     copy_member(d, out, patch, "status");
     char *text = json_write_mut(out, len);
     yyjson_mut_doc_free(d);

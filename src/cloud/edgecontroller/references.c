@@ -57,7 +57,7 @@ void pod_references(yyjson_val *pod, void (*fn)(void *arg, enum location_kind ki
     yyjson_arr_foreach (json_get(spec, "imagePullSecrets"), i, n, e)
         add(&v, LOCATION_SECRET, json_str(e, "name"));
     /* Nodes make mirror pods themselves, in any namespace: these act for no account. */
-    if (object_annotation(pod, "kubernetes.io/config.mirror"))
+    if (object_annotation(pod, MIRROR_ANNOTATION))
         return;
     const char *account = json_str(spec, "serviceAccountName");
     add(&v, LOCATION_SERVICEACCOUNT, str_or(account, str_or(json_str(spec, "serviceAccount"), "default")));

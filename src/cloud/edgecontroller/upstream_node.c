@@ -84,7 +84,7 @@ void handle_node_update(struct upstream *u, yyjson_val *found) {
 void handle_node_patch(struct upstream *u, yyjson_val *found) {
     size_t len;
     (void)found;
-    _cleanup_(free_p) char *body = status_patch_for_api(u->r.content, true, &len);
+    _cleanup_(free_p) char *body = status_patch_for_api(u->r.content, true, NULL, &len);
     if (!body) {
         bad_content(u);
         return;

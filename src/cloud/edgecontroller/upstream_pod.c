@@ -2,6 +2,7 @@
 #include "cloud/edgecontroller/internal.h"
 
 #include "base/clock.h"
+#include "cloud/edgecontroller/references.h"
 
 #define MAX_STATUSES 500 /* of one report: more pods than any node runs */
 
@@ -49,7 +50,7 @@ void handle_pod_patch(struct upstream *u, yyjson_val *found) {
         upstream_fail(u, NULL, &err);
         return;
     }
-    _cleanup_(free_p) char *body = status_patch_for_api(u->r.content, false, &len);
+    _cleanup_(free_p) char *body = status_patch_for_api(u->r.content, false, uid, &len);
     if (!body) {
         error_set(&err, ERR_INVALID, "the patch is not an object");
         upstream_fail(u, NULL, &err);
@@ -73,31 +74,48 @@ static void on_deleted(void *arg, struct kube_result *r) {
         upstream_fail(u, r->body, &r->error);
 }
 
-static void delete_pod(struct upstream *u, struct bytes options) {
-    upstream_call(u, &(struct upstream_call){.verb = "DELETE", .body = options, .done = on_deleted});
+static void delete_pod(struct upstream *u, yyjson_mut_doc *d, yyjson_mut_val *options, const char *uid) {
+    json_set_str(d, json_ensure_obj(d, options, "preconditions"), "uid", uid);
+    size_t len;
+    _cleanup_(free_p) char *text = json_write_mut(options, &len);
+    upstream_call(u, &(struct upstream_call){.verb = "DELETE", .body = bytes_of(text, len), .done = on_deleted});
 }
 
 static void delete_now(struct upstream *u, const char *uid) {
-    _cleanup_(buf_free) struct buf options = BUF_INIT(4096);
-    (void)buf_add_str(&options, "{\"apiVersion\":\"v1\",\"kind\":\"DeleteOptions\",\"gracePeriodSeconds\":0");
-    if (!str_empty(uid)) {
-        (void)buf_add_str(&options, ",\"preconditions\":{\"uid\":");
-        (void)json_append_string(&options, bytes_str(uid));
-        (void)buf_add_char(&options, '}');
-    }
-    (void)buf_add_char(&options, '}');
-    delete_pod(u, buf_bytes(&options));
+    _cleanup_(yyjson_mut_doc_free_p) yyjson_mut_doc *d = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *options = yyjson_mut_obj(d);
+    json_set_str(d, options, "apiVersion", "v1");
+    json_set_str(d, options, "kind", "DeleteOptions");
+    json_set_int(d, options, "gracePeriodSeconds", 0);
+    delete_pod(u, d, options, uid);
+}
+
+/* The pod that is meant by a deletion that names no uid: what shall be deleted anyway, or a mirror of the node's own.
+ * Else it might be about a pod of that name that is gone, and hit the one that was made since. */
+static const char *uid_meant(const struct upstream *u, yyjson_val *found) {
+    yyjson_val *pod = found ? found : downstream_pod(u->e->downstream, u->r.ns, u->r.name);
+    bool may = object_deleting(pod) || object_annotation(pod, MIRROR_ANNOTATION);
+    return may ? object_uid(pod) : "";
 }
 
 void handle_pod_delete(struct upstream *u, yyjson_val *found) {
-    (void)found;
-    if (yyjson_is_obj(u->r.content)) {
-        size_t len;
-        _cleanup_(free_p) char *text = json_write(u->r.content, &len);
-        delete_pod(u, bytes_of(text, len));
+    struct error err = ERROR_INIT;
+    bool options = yyjson_is_obj(u->r.content);
+    const char *uid = options ? json_str(u->r.content, "preconditions", "uid")
+                              : yyjson_get_str(u->hub->message->content); /* older edges: only the uid */
+    if (str_empty(uid))
+        uid = uid_meant(u, found);
+    if (str_empty(uid)) {
+        error_set(&err, ERR_CONFLICT, "pod %s/%s is not being deleted: to delete it, name its uid", u->r.ns, u->r.name);
+        upstream_fail(u, NULL, &err);
         return;
     }
-    delete_now(u, yyjson_get_str(u->hub->message->content)); /* older edges: only the uid */
+    if (!options) {
+        delete_now(u, uid);
+        return;
+    }
+    _cleanup_(yyjson_mut_doc_free_p) yyjson_mut_doc *d = yyjson_mut_doc_new(NULL);
+    delete_pod(u, d, yyjson_val_mut_copy(d, u->r.content), uid);
 }
 
 /* ---- podstatus, the older form (resource-sync.md 1.8) ---- */
