@@ -29,16 +29,17 @@ enum field_type {
 };
 enum field_shape { FS_ONE, FS_LIST, FS_MAP };
 enum patch_strategy { PATCH_MERGE = 1, PATCH_REPLACE = 2, PATCH_RETAIN_KEYS = 4 };
-enum list_type { LIST_UNSET, LIST_ATOMIC, LIST_MAP, LIST_SET };
+/* How server-side apply sees a list, map or struct. LIST_UNSET: lists are atomic, the others as their type says. */
+enum list_type { LIST_UNSET, LIST_ATOMIC, LIST_MAP, LIST_SET, LIST_GRANULAR };
 
 struct schema_field {
-    unsigned type : 5;  /* enum field_type */
-    unsigned shape : 2; /* enum field_shape */
-    unsigned list_type : 2;
-    unsigned strategy : 3; /* enum patch_strategy, ored */
-    bool inlined : 1;      /* its members stand in the parent in JSON; it has no name */
-    bool optional : 1;     /* left out of JSON when empty */
-    bool pointer : 1;      /* zero differs from absent */
+    unsigned type : 5;      /* enum field_type */
+    unsigned shape : 2;     /* enum field_shape */
+    unsigned list_type : 3; /* enum list_type */
+    unsigned strategy : 3;  /* enum patch_strategy, ored */
+    bool inlined : 1;       /* its members stand in the parent in JSON; it has no name */
+    bool optional : 1;      /* left out of JSON when empty */
+    bool pointer : 1;       /* zero differs from absent */
     unsigned name_len : 8;
     uint16_t number; /* protobuf; 0: not on the wire */
     uint16_t json_name, message, merge_key, list_map_keys, default_value;
@@ -46,6 +47,7 @@ struct schema_field {
 struct schema_type {
     uint16_t group, version, name; /* group "" is core; "meta.k8s.io"/"v1" for metav1 */
     uint16_t first_field, n_fields;
+    bool atomic; /* server-side apply replaces it as a whole */
 };
 extern const char schema_strings[];
 extern const struct schema_field schema_fields[];

@@ -22,6 +22,51 @@ static void types_and_fields_are_found_by_name(void **state) {
     assert_int_equal(containers->shape, FS_LIST);
 }
 
+/* What the kinds of the register, of whatever stage, are made of. */
+static void every_kind_in_scope_has_a_schema(void **state) {
+    static const struct {
+        const char *group, *kinds;
+    } scope[] = {
+        {"", "Namespace Node Pod Binding ConfigMap Secret ServiceAccount Event Service Endpoints PersistentVolume "
+             "PersistentVolumeClaim ResourceQuota LimitRange ReplicationController"},
+        {"apps", "Deployment ReplicaSet DaemonSet StatefulSet ControllerRevision"},
+        {"batch", "Job CronJob"},
+        {"coordination.k8s.io", "Lease"},
+        {"discovery.k8s.io", "EndpointSlice"},
+        {"policy", "PodDisruptionBudget Eviction"},
+        {"rbac.authorization.k8s.io", "Role RoleBinding ClusterRole ClusterRoleBinding"},
+        {"certificates.k8s.io", "CertificateSigningRequest"},
+        {"authentication.k8s.io", "TokenReview TokenRequest SelfSubjectReview"},
+        {"authorization.k8s.io", "SubjectAccessReview LocalSubjectAccessReview SelfSubjectRulesReview"},
+        {"admissionregistration.k8s.io", "MutatingWebhookConfiguration ValidatingWebhookConfiguration"},
+        {"scheduling.k8s.io", "PriorityClass"},
+        {"storage.k8s.io", "StorageClass CSINode CSIDriver VolumeAttachment"},
+        {"networking.k8s.io", "NetworkPolicy Ingress"},
+        {"node.k8s.io", "RuntimeClass"},
+        {"autoscaling", "Scale"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(scope); i++) {
+        struct bytes kinds[32];
+        size_t n = bytes_split(bytes_str(scope[i].kinds), ' ', kinds, ARRAY_LEN(kinds));
+        for (size_t k = 0; k < n; k++) {
+            _cleanup_(free_p) char *name = bytes_dup(kinds[k]);
+            const struct schema_type *t = schema_find(scope[i].group, "v1", name);
+            if (!t || !schema_field(t, BYTES_LIT("metadata")))
+                fail_msg("%s/v1 %s", scope[i].group, name);
+        }
+    }
+}
+
+static void types_that_are_applied_as_a_whole_are_marked(void **state) {
+    assert_true(schema_find("meta.k8s.io", "v1", "LabelSelector")->atomic);
+    assert_true(schema_find("", "v1", "ObjectReference")->atomic);
+    assert_false(schema_find("", "v1", "PodSpec")->atomic);
+    const struct schema_type *spec = schema_find("", "v1", "PodSpec");
+    assert_int_equal(schema_field(spec, BYTES_LIT("nodeSelector"))->list_type, LIST_ATOMIC);
+    spec = schema_find("", "v1", "PersistentVolumeSpec"); /* the exception */
+    assert_int_equal(schema_field(spec, BYTES_LIT("claimRef"))->list_type, LIST_GRANULAR);
+}
+
 static void inlined_members_stand_in_their_parent(void **state) {
     const struct schema_field *f = schema_field(schema_find("", "v1", "Volume"), BYTES_LIT("emptyDir"));
     assert_non_null(f);
@@ -125,6 +170,8 @@ static void a_large_map_is_pruned_without_quadratic_work(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(types_and_fields_are_found_by_name),
+        cmocka_unit_test(every_kind_in_scope_has_a_schema),
+        cmocka_unit_test(types_that_are_applied_as_a_whole_are_marked),
         cmocka_unit_test(inlined_members_stand_in_their_parent),
         cmocka_unit_test(unknown_and_duplicate_fields_are_dropped_and_named),
         cmocka_unit_test(values_of_the_wrong_type_are_refused_with_their_path),
