@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <limits.h>
 #include <linux/openat2.h>
 #include <stdio.h>
@@ -169,6 +170,18 @@ int dir_remove(const char *path, struct error *err) {
     if (lstat(path, &st) < 0)
         return errno == ENOENT ? 0 : error_set_errno(err, errno, "remove %s", path);
     return remove_entry(AT_FDCWD, path, st.st_dev, 0, err);
+}
+
+int64_t dir_usage(const char *path) {
+    char *const roots[] = {(char *)(uintptr_t)path, NULL};
+    FTS *walk = fts_open(roots, FTS_PHYSICAL | FTS_XDEV | FTS_NOCHDIR, NULL);
+    int64_t sum = 0;
+    for (FTSENT *e; walk && (e = fts_read(walk));)
+        if (e->fts_info != FTS_DP && e->fts_info != FTS_NS && e->fts_info != FTS_ERR && e->fts_info != FTS_DNR)
+            sum += (int64_t)e->fts_statp->st_blocks * 512;
+    if (walk)
+        fts_close(walk);
+    return sum;
 }
 
 int open_beneath(int dirfd, const char *path, int flags, mode_t mode, struct error *err) {

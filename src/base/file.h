@@ -16,5 +16,8 @@ int file_write_atomic(const char *path, struct bytes data, mode_t mode, struct e
 int dir_make(const char *path, mode_t mode, struct error *err) MUST_CHECK;
 /* Removes a tree without following symbolic links or leaving the filesystem it is on. Missing is fine. */
 int dir_remove(const char *path, struct error *err) MUST_CHECK;
+/* Bytes on disk of everything beneath, without following links or leaving the filesystem; 0 if it is missing. Walks it
+ * all. */
+int64_t dir_usage(const char *path);
 /* Opens path beneath dirfd: no absolute paths, no "..", no symbolic links out (openat2 RESOLVE_BENEATH). */
 int open_beneath(int dirfd, const char *path, int flags, mode_t mode, struct error *err) MUST_CHECK;

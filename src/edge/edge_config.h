@@ -46,7 +46,11 @@ struct edged_config {
     int64_t max_pods, pods_per_core, pod_pids_limit;
     char *pod_cidr;
     int64_t status_max_images;
-    struct strlist eviction_hard; /* "memory.available=100Mi", "nodefs.available=10%" */
+    struct strlist eviction_hard, eviction_soft; /* "memory.available=100Mi", "nodefs.available=10%" */
+    struct strlist eviction_soft_grace;          /* "memory.available=1m30s" */
+    struct strlist eviction_min_reclaim;         /* "nodefs.available=500Mi" */
+    int64_t eviction_transition_ms;              /* evictionPressureTransitionPeriod */
+    int64_t eviction_max_grace_s;                /* evictionMaxPodGracePeriod, of soft evictions */
     struct strlist system_reserved, kube_reserved;
     bool controller_attach_detach; /* enableControllerAttachDetach */
     bool fail_cgroup_v1;

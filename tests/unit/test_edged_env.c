@@ -50,7 +50,7 @@ static int build(struct pod *p, const struct object_set *objects, struct env *ou
     struct strlist ips = {0};
     strlist_add(&ips, "10.0.0.1");
     strlist_add(&ips, "fd00::1");
-    struct node_facts node = {.node_name = "edge-1", .cpu_milli = 4000, .memory = 1 << 30};
+    struct pod_node node = {.node_name = "edge-1", .cpu_milli = 4000, .memory = 1 << 30};
     struct field_context c = {.pod = p, .node = &node, .pod_ips = &ips};
     int rc = env_build(&c, first(p), objects, out, err);
     strlist_free(&ips);
@@ -141,7 +141,7 @@ static void a_missing_key_or_object_is_an_error_unless_optional(void **state) {
 static void labels_read_as_sorted_quoted_lines(void **state) {
     struct pod *p = make_pod("{\"containers\":[{\"name\":\"c\"}]}");
     struct strlist ips = {0};
-    struct node_facts node = {0};
+    struct pod_node node = {0};
     struct field_context c = {.pod = p, .node = &node, .pod_ips = &ips};
     _cleanup_(buf_free) struct buf out = BUF_INIT(1000);
     assert_int_equal(field_ref_value(&c, "metadata.labels", &out, NULL), 0);

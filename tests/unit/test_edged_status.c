@@ -11,7 +11,7 @@ struct world {
     struct rt_pod rt;
     struct container_view views[4];
     struct status_input in;
-    struct node_facts node;
+    struct pod_node node;
     struct strlist ips;
     yyjson_mut_doc *out;
 };

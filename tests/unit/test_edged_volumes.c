@@ -102,7 +102,7 @@ static void add_object(struct object_set *s, enum object_kind kind, const char *
 
 static struct volume_plan *plan(struct pod *p, const struct object_set *s, struct error *err) {
     static const struct strlist none;
-    static const struct node_facts node;
+    static const struct pod_node node;
     struct field_context c = {.pod = p, .node = &node, .pod_ips = &none};
     return volume_plan_new(&c, s, "/pods/u", err);
 }

@@ -99,8 +99,7 @@ static void a_node_that_takes_no_pods_says_so_twice(void **state) {
 
 static void shortages_and_a_missing_runtime_become_conditions(void **state) {
     struct machine *m = *state;
-    m->view.facts.memory_available = 50LL << 20;
-    m->view.facts.disk_available = 50LL << 30;
+    m->view.pressure[PRESSURE_MEMORY] = m->view.pressure[PRESSURE_DISK] = true;
     m->view.not_ready = xstrdup("container runtime is down");
     yyjson_doc *d = node_object(&m->view, NOW);
     yyjson_val *node = yyjson_doc_get_root(d);
@@ -129,7 +128,7 @@ static void only_what_changed_is_sent_and_its_time_with_it(void **state) {
     struct machine *m = *state;
     bool changed = false;
     yyjson_doc *d = node_object(&m->view, NOW);
-    m->view.facts.memory_available = 50LL << 20;
+    m->view.pressure[PRESSURE_MEMORY] = true;
     char *patch = node_status_patch(&m->view, yyjson_doc_get_root(d), LATER, false, &changed, NULL);
     assert_true(changed);
     yyjson_doc *p = yyjson_read(patch, strlen(patch), 0);

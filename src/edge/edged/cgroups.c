@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define CGROUP_MOUNT "/sys/fs/cgroup"
+#define STAT_MAX (64u << 10)
 
 static const char *const qos_folders[] = {"", "burstable", "besteffort"};
 
@@ -161,6 +162,51 @@ int cgroup_pod_create(const struct cgroups *c, enum pod_qos qos, const char *uid
     }
     return 0;
 }
+
+/* ---- usage ---- */
+
+static int64_t read_count(const char *dir, const char *file) {
+    _cleanup_(free_p) char *path = xasprintf("%s/%s", dir, file);
+    _cleanup_(buf_free) struct buf text = BUF_INIT(64);
+    int64_t n;
+    if (file_read(path, &text, NULL) < 0 || parse_i64(bytes_trim(buf_bytes(&text)), 0, INT64_MAX, &n) < 0)
+        return 0;
+    return n;
+}
+
+/* "inactive_file 123" in a memory.stat. */
+static int64_t read_stat(const char *dir, const char *name) {
+    _cleanup_(free_p) char *path = xasprintf("%s/memory.stat", dir);
+    _cleanup_(buf_free) struct buf text = BUF_INIT(STAT_MAX);
+    if (file_read(path, &text, NULL) < 0)
+        return 0;
+    struct bytes rest = buf_bytes(&text), line, key, value;
+    int64_t n;
+    while (bytes_cut(rest, '\n', &line, &rest))
+        if (bytes_cut(line, ' ', &key, &value) && bytes_eq_str(key, name))
+            return parse_i64(value, 0, INT64_MAX, &n) == 0 ? n : 0;
+    return 0;
+}
+
+/* The pod's folder beneath a v1 controller, or the only one of v2. Owned. */
+static char *pod_folder(const struct cgroups *c, const char *controller, enum pod_qos qos, const char *uid) {
+    _cleanup_(free_p) char *rel = relative_path(c, qos, uid);
+    return c->v2 ? xasprintf("%s%s", c->mount, rel) : xasprintf("%s/%s%s", c->mount, controller, rel);
+}
+
+int64_t cgroup_pod_memory(const struct cgroups *c, enum pod_qos qos, const char *uid) {
+    _cleanup_(free_p) char *dir = pod_folder(c, "memory", qos, uid);
+    int64_t used = read_count(dir, c->v2 ? "memory.current" : "memory.usage_in_bytes");
+    int64_t idle = read_stat(dir, c->v2 ? "inactive_file" : "total_inactive_file");
+    return idle < used ? used - idle : 0;
+}
+
+int64_t cgroup_pod_pids(const struct cgroups *c, enum pod_qos qos, const char *uid) {
+    _cleanup_(free_p) char *dir = pod_folder(c, "pids", qos, uid);
+    return read_count(dir, "pids.current");
+}
+
+/* ---- removal ---- */
 
 /* Removes a cgroup and what a runtime left beneath it; only empty ones go. */
 static int remove_tree(const char *path, int depth, struct error *err) {

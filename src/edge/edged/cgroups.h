@@ -21,5 +21,9 @@ char *cgroup_parent(const struct cgroups *c, enum pod_qos qos, const char *uid);
 /* Makes the pod's cgroup and writes its limits. With the systemd driver the slice is systemd's to make. */
 int cgroup_pod_create(const struct cgroups *c, enum pod_qos qos, const char *uid, const struct linux_resources *r,
                       struct error *err) MUST_CHECK;
+/* Its working set in bytes (what is used, less what the kernel can drop at once), and its processes. 0 where unknown.
+ */
+int64_t cgroup_pod_memory(const struct cgroups *c, enum pod_qos qos, const char *uid);
+int64_t cgroup_pod_pids(const struct cgroups *c, enum pod_qos qos, const char *uid);
 /* Removes it from every hierarchy; missing is fine. ERR_UNAVAILABLE while processes are left in it. */
 int cgroup_pod_remove(const struct cgroups *c, enum pod_qos qos, const char *uid, struct error *err) MUST_CHECK;

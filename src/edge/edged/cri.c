@@ -41,6 +41,8 @@ static const struct method methods[CRI_N_METHODS] = {
     [CRI_CONTAINER_STATUS] = {RUNTIME("ContainerStatus"), &cri__container_status_response__descriptor, false},
     [CRI_EXEC_SYNC] = {RUNTIME("ExecSync"), &cri__exec_sync_response__descriptor, false},
     [CRI_REOPEN_LOG] = {RUNTIME("ReopenContainerLog"), &cri__reopen_container_log_response__descriptor, false},
+    [CRI_LIST_CONTAINER_STATS] = {RUNTIME("ListContainerStats"), &cri__list_container_stats_response__descriptor,
+                                  false},
     [CRI_LIST_IMAGES] = {IMAGE("ListImages"), &cri__list_images_response__descriptor, true},
     [CRI_IMAGE_STATUS] = {IMAGE("ImageStatus"), &cri__image_status_response__descriptor, true},
     [CRI_PULL_IMAGE] = {IMAGE("PullImage"), &cri__pull_image_response__descriptor, true},

@@ -2,6 +2,8 @@
 #include "edge/edged/edged.h"
 
 #include "base/log.h"
+#include "edge/edged/eviction.h"
+#include "edge/edged/log_rotation.h"
 #include "edge/edged/node_agent.h"
 #include "edge/edged/pods.h"
 
@@ -18,6 +20,9 @@ struct edged {
     struct pods *pods;
     struct pod_source *source;
     struct node_agent *node;
+    struct log_rotation *logs;
+    struct image_gc *image_gc;
+    struct eviction *eviction;
     struct timer *probe;
     bool up;            /* the runtime answers */
     bool systemd;       /* cgroup driver */
@@ -132,6 +137,24 @@ static void probe(void *arg) {
     cri_call(e->cri, CRI_VERSION, &q, PROBE_TIMEOUT_MS, on_version, e);
 }
 
+/* ---- housekeeping ---- */
+
+static void on_pressure(void *arg) {
+    struct edged *e = arg;
+    bool under[N_PRESSURES];
+    for (int k = 0; k < N_PRESSURES; k++)
+        under[k] = eviction_pressure(e->eviction, (enum pressure_kind)k);
+    node_agent_set_pressure(e->node, under);
+}
+
+static int housekeeping_new(struct edged *e, struct error *err) {
+    e->logs = log_rotation_new(e->pods, err);
+    e->image_gc = image_gc_new(e->pods);
+    e->eviction = e->logs ? eviction_new(e->pods, e->image_gc, on_pressure, e, err) : NULL;
+    e->pods->eviction = e->eviction;
+    return e->eviction ? 0 : -1;
+}
+
 /* ---- life ---- */
 
 struct edged *edged_new(struct loop *l, struct pool *p, struct bus *b, const struct edge_config *c, struct error *err) {
@@ -141,9 +164,8 @@ struct edged *edged_new(struct loop *l, struct pool *p, struct bus *b, const str
         cri_new(l, c->edged.runtime_endpoint, c->edged.image_endpoint, (int)c->edged.runtime_request_timeout_ms, err);
     if (e->cri)
         e->pods = pods_new(l, p, b, &c->edged, e->cri, err);
-    if (!e->pods) {
-        cri_free(e->cri);
-        free(e);
+    if (!e->pods || housekeeping_new(e, err) < 0) {
+        edged_free(e);
         return NULL;
     }
     e->events = cri_events_new(l, e->cri, pods_runtime_event, pods_events_state, e->pods);
@@ -178,6 +200,9 @@ void edged_free(struct edged *e) {
     cri_events_free(e->events);
     cri_free(e->cri);
     pod_source_free(e->source);
+    eviction_free(e->eviction);
+    image_gc_free(e->image_gc);
+    log_rotation_free(e->logs);
     pods_free(e->pods);
     node_agent_free(e->node);
     timer_free(e->probe);

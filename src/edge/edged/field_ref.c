@@ -94,7 +94,7 @@ int field_ref_value(const struct field_context *c, const char *path, struct buf 
     return error_set(err, ERR_UNSUPPORTED, "unsupported fieldPath: %s", path);
 }
 
-static int64_t node_amount(const struct node_facts *n, const char *resource) {
+static int64_t node_amount(const struct pod_node *n, const char *resource) {
     return str_eq(resource, "cpu") ? n->cpu_milli : str_eq(resource, "memory") ? n->memory : n->storage;
 }
 

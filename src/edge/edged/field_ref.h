@@ -5,7 +5,7 @@
 
 struct field_context {
     const struct pod *pod;
-    const struct node_facts *node;
+    const struct pod_node *node;
     const struct strlist *pod_ips; /* may be empty: not known yet */
 };
 

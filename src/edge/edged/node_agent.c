@@ -317,6 +317,13 @@ void node_agent_set_runtime(struct node_agent *n, const struct node_runtime *r) 
     pursue(n);
 }
 
+void node_agent_set_pressure(struct node_agent *n, const bool pressure[N_PRESSURES]) {
+    if (memcmp(n->view.pressure, pressure, sizeof(n->view.pressure)) == 0)
+        return;
+    memcpy(n->view.pressure, pressure, sizeof(n->view.pressure));
+    pursue(n);
+}
+
 const char *node_agent_ip(const struct node_agent *n) {
     return n->view.facts.ip;
 }

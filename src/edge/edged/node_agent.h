@@ -4,6 +4,7 @@
 
 #include "edge/bus.h"
 #include "edge/edge_config.h"
+#include "edge/edged/pressure.h"
 #include "net/pool.h"
 
 /* What edged knows of the container runtime. Strings are borrowed for the call. */
@@ -19,6 +20,8 @@ struct node_agent *node_agent_new(struct loop *l, struct pool *p, struct bus *b,
 void node_agent_start(struct node_agent *n);
 /* Call at every probe of the runtime (5 s): only changes cause traffic, and they are sent at once. */
 void node_agent_set_runtime(struct node_agent *n, const struct node_runtime *r);
+/* What the node is short of; a change is sent at once. */
+void node_agent_set_pressure(struct node_agent *n, const bool pressure[N_PRESSURES]);
 /* The node's first address, for hostIP; "" until found. */
 const char *node_agent_ip(const struct node_agent *n);
 int64_t node_agent_allocatable_cpu_milli(const struct node_agent *n);

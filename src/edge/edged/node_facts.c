@@ -150,7 +150,7 @@ static int statvfs_upwards(const char *path, struct statvfs *st) {
     }
 }
 
-static void read_amounts(const struct edged_config *c, struct node_facts *f) {
+void node_amounts_read(const struct edged_config *c, struct node_facts *f) {
     _cleanup_(buf_free) struct buf text = BUF_INIT(TEXT_MAX);
     struct statvfs st;
     f->cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -226,7 +226,7 @@ static void read_address(const struct edged_config *c, struct node_facts *f) {
 void node_facts_read(const struct edged_config *c, struct node_facts *out) {
     *out = (struct node_facts){0};
     read_identity(out);
-    read_amounts(c, out);
+    node_amounts_read(c, out);
     read_hugepages(out);
     read_address(c, out);
 }

@@ -26,6 +26,8 @@ struct node_facts {
 };
 
 void node_facts_read(const struct edged_config *c, struct node_facts *out);
+/* Only what changes by itself: memory, disk, inodes, processes. */
+void node_amounts_read(const struct edged_config *c, struct node_facts *out);
 
 /* Parts, for tests. */
 int64_t meminfo_field(struct bytes meminfo, const char *name); /* in bytes; 0 if absent */

@@ -126,40 +126,26 @@ static void add_condition(yyjson_mut_doc *d, yyjson_mut_val *list, const struct 
     json_set_str(d, o, "message", c->message);
 }
 
-static bool memory_short(const struct node_view *v) {
-    return v->facts.memory > 0 && v->facts.memory_available < threshold(v, "memory.available", v->facts.memory);
-}
-
-static bool disk_short(const struct node_view *v) {
-    const struct node_facts *f = &v->facts;
-    return (f->disk > 0 && f->disk_available < threshold(v, "nodefs.available", f->disk)) ||
-           (f->inodes > 0 && f->inodes_free < threshold(v, "nodefs.inodesFree", f->inodes));
-}
-
-static bool pids_short(const struct node_view *v) {
-    const struct node_facts *f = &v->facts;
-    return f->pids_max > 0 && f->pids_max - f->pids_running < threshold(v, "pid.available", f->pids_max);
-}
-
 static yyjson_mut_val *conditions(const struct node_view *v, yyjson_mut_doc *d, yyjson_val *stored, const char *now) {
     yyjson_mut_val *list = yyjson_mut_arr(d);
     add_condition(d, list,
-                  memory_short(v) ? &(struct condition){"MemoryPressure", "True", "KubeletHasInsufficientMemory",
-                                                        "kubelet has insufficient memory available"}
-                                  : &(struct condition){"MemoryPressure", "False", "KubeletHasSufficientMemory",
-                                                        "kubelet has sufficient memory available"},
+                  v->pressure[PRESSURE_MEMORY]
+                      ? &(struct condition){"MemoryPressure", "True", "KubeletHasInsufficientMemory",
+                                            "kubelet has insufficient memory available"}
+                      : &(struct condition){"MemoryPressure", "False", "KubeletHasSufficientMemory",
+                                            "kubelet has sufficient memory available"},
                   stored, now);
     add_condition(
         d, list,
-        disk_short(v)
+        v->pressure[PRESSURE_DISK]
             ? &(struct condition){"DiskPressure", "True", "KubeletHasDiskPressure", "kubelet has disk pressure"}
             : &(struct condition){"DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"},
         stored, now);
     add_condition(d, list,
-                  pids_short(v) ? &(struct condition){"PIDPressure", "True", "KubeletHasInsufficientPID",
-                                                      "kubelet has insufficient PID available"}
-                                : &(struct condition){"PIDPressure", "False", "KubeletHasSufficientPID",
-                                                      "kubelet has sufficient PID available"},
+                  v->pressure[PRESSURE_PIDS] ? &(struct condition){"PIDPressure", "True", "KubeletHasInsufficientPID",
+                                                                   "kubelet has insufficient PID available"}
+                                             : &(struct condition){"PIDPressure", "False", "KubeletHasSufficientPID",
+                                                                   "kubelet has sufficient PID available"},
                   stored, now);
     add_condition(d, list,
                   v->not_ready ? &(struct condition){"Ready", "False", "KubeletNotReady", v->not_ready}

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "edge/edge_config.h"
 #include "edge/edged/node_facts.h"
+#include "edge/edged/pressure.h"
 
 /* What the object is made of. */
 struct node_view {
@@ -12,6 +13,7 @@ struct node_view {
     struct node_facts facts;
     char *runtime_version; /* owned */
     char *not_ready;       /* owned; NULL: ready */
+    bool pressure[N_PRESSURES];
 };
 void node_view_free(struct node_view *v);
 

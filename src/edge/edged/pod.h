@@ -30,7 +30,7 @@ uint64_t container_hash(yyjson_val *container);
 int pod_check_supported(const struct pod *p, struct error *err) MUST_CHECK;
 
 /* What the node knows: for the downward API and the status. Borrowed by whoever is handed it. */
-struct node_facts {
+struct pod_node {
     const char *node_name;
     struct strlist host_ips;
     int64_t cpu_milli, memory, storage; /* of the machine; bytes */

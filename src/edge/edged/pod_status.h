@@ -21,7 +21,7 @@ struct status_input {
     const struct pod *pod;
     yyjson_val *old_status;   /* what the API server is known to have; may be NULL */
     const char *runtime_name; /* "containerd" */
-    const struct node_facts *node;
+    const struct pod_node *node;
     const struct strlist *pod_ips;
     bool sandbox_ready;
     const struct container_view *views;

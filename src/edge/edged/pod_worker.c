@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "edge/edged/eviction.h"
 #include "kube/object.h"
 
 static void on_timer(void *arg) {
@@ -346,12 +347,27 @@ static void drop_objects_if_idle(struct pod_worker *w) {
     w->objects = NULL;
 }
 
+/* A pod that never ran here may have to stay away from a node that is short of something. */
+static bool admitted(struct pod_worker *w) {
+    if (w->admitted)
+        return true;
+    _cleanup_(free_p) char *why = w->rt.sandboxes ? NULL : eviction_refuses(w->pods->eviction, w->pod, w->qos);
+    w->admitted = !why;
+    if (why) {
+        worker_event(w, NULL, true, "Evicted", "%s", why);
+        worker_stop(w, "Evicted", why);
+    }
+    return !why;
+}
+
 static void sync_run(struct pod_worker *w) {
     if (w->unsupported) {
         for (size_t i = 0; i < w->n_containers; i++)
             worker_set_waiting(&w->containers[i], "CreateContainerConfigError", w->unsupported);
         return;
     }
+    if (!admitted(w))
+        return;
     worker_ensure_sandbox(w);
     if (w->token_renew_at && clock_wall_s() >= w->token_renew_at) {
         w->token_renew_at = 0;

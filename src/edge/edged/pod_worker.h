@@ -78,6 +78,7 @@ struct pod_worker {
     int64_t token_renew_at;
     char *volume_error;
 
+    bool admitted; /* it was looked at once whether the node can take it */
     bool deleting; /* the API wants it gone */
     bool removed;  /* the API has no such pod any more */
     bool cleaned;  /* volumes and cgroup are gone */

@@ -16,6 +16,7 @@
 
 struct pod_worker;
 struct rt_query;
+struct eviction;
 
 struct pods {
     struct loop *loop;
@@ -26,8 +27,9 @@ struct pods {
     struct images *images;
     struct status_sync *status;
     struct event_recorder *events;
-    struct http_client *http; /* for hooks and probes; made when first needed */
-    struct node_facts node;
+    const struct eviction *eviction; /* who may start under pressure; NULL: everybody */
+    struct http_client *http;        /* for hooks and probes; made when first needed */
+    struct pod_node node;
     struct dns_settings dns;
     struct resource_policy resources;
     struct cgroups cgroups;
