@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -65,26 +66,50 @@ void log_write(enum log_level level, const char *component, const char *fmt, ...
     va_end(ap);
 }
 
+#define FIRST_INTERVAL_MS 60000
+
+static uint64_t hash_of(const char *s) {
+    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
+    for (; *s; s++)
+        h = (h ^ (unsigned char)*s) * 0x100000001b3u;
+    return h;
+}
+
+/* Whether this reason gets a line; if so it is remembered. */
+static bool worth_telling(struct log_once *o, uint64_t reason) {
+    int64_t now = clock_mono_ms();
+    if (o->told && reason == o->last)
+        return false;
+    bool known = o->told >= LOG_ONCE_REASONS;
+    for (unsigned i = 0; i < o->told && !known; i++)
+        known = o->reasons[i] == reason;
+    if (known) {
+        if (now - o->told_at_ms < o->interval_ms)
+            return false;
+        o->interval_ms *= 2;
+    } else {
+        o->reasons[o->told++] = reason;
+        o->interval_ms = FIRST_INTERVAL_MS;
+    }
+    o->last = reason;
+    o->told_at_ms = now;
+    return true;
+}
+
 void log_once_failed(struct log_once *o, const char *component, const char *fmt, ...) {
-    char text[sizeof(o->last)];
+    char text[512];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    if (strcmp(text, o->last) == 0 && text[0])
-        return;
-    memcpy(o->last, text, sizeof(text));
-    if (LOG_WARN > log_level())
-        return;
-    va_start(ap, fmt);
-    write_line(LOG_WARN, component, fmt, ap);
-    va_end(ap);
+    if (worth_telling(o, hash_of(text)) && LOG_WARN <= log_level())
+        log_write(LOG_WARN, component, "%s", text);
 }
 
 void log_once_recovered(struct log_once *o, const char *component, const char *fmt, ...) {
-    if (!o->last[0])
+    if (!o->told)
         return;
-    o->last[0] = 0;
+    *o = (struct log_once){0};
     if (LOG_INFO > log_level())
         return;
     va_list ap;

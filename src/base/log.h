@@ -9,6 +9,8 @@
 #include "base/attrs.h"
 #include "base/error.h"
 
+#include <stdint.h>
+
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /* The component's name, put before the message: `#define LOG_COMPONENT "cloudhub"` before the first include. */
@@ -30,10 +32,16 @@ void log_write(enum log_level level, const char *component, const char *fmt, ...
 #define log_info(...) log_at(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
 
-/* Logs a condition once per change of state: a retry loop that fails the same way prints one line, and one when it
- * works again. Keep one struct log_once per condition. */
+/* Logs a condition once per change of state: a retry loop prints one line when it begins to fail, and one when it works
+ * again. In between, the first few reasons are told as they come, each once; after that a reason that differs from the
+ * last one told waits for an interval that doubles with each such line, from a minute on. So reasons that alternate
+ * print twenty lines in a year, and what was told last is still what holds. Keep one struct log_once per condition. */
+#define LOG_ONCE_REASONS 4
 struct log_once {
-    char last[160];
+    unsigned told;                      /* lines since it began to fail; 0: it does not */
+    uint64_t reasons[LOG_ONCE_REASONS]; /* hashes of the first ones told */
+    uint64_t last;
+    int64_t told_at_ms, interval_ms;
 };
 void log_once_failed(struct log_once *o, const char *component, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Prints only if the condition had failed before. */

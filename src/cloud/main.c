@@ -93,7 +93,7 @@ static int check_other_ca(const struct cloudcore *c, struct error *err) {
 
 static int start_pki(struct cloudcore *c, struct error *err) {
     struct backoff backoff = BACKOFF(500, 15000);
-    struct log_once waiting = {{0}};
+    struct log_once waiting = {0};
     struct error why = ERROR_INIT;
     while (hub_pki_load(&c->pki, c->loop, c->kube, &c->config, &why) < 0) {
         if (!worth_waiting(&why) || (why.code == ERR_CONFLICT && access(c->config.hub.ca_file, F_OK) == 0))

@@ -84,16 +84,20 @@ class Edge:
     def read(self, process):
         for line in process.stdout:
             message = json.loads(line)
-            with self.lock:
-                answer = self.answer(message)
-            if answer is not None:
-                try:
+            try:
+                with self.lock:
+                    answer = self.answer(message)
+                if answer is not None:
                     self.send({"header": {"msg_id": str(uuid.uuid4()), "parent_msg_id": message["header"]["msg_id"],
                                           "timestamp": 1},
                                "route": {"source": "metamanager", "group": "resource", "operation": "response",
                                          "resource": message["route"]["resource"]}, "content": answer[0]})
-                except (BrokenPipeError, ValueError):
+            except BrokenPipeError:
+                return
+            except ValueError:  # stop() has closed the pipe meanwhile
+                if process.stdin.closed:
                     return
+                raise
 
     def answer(self, m):
         ns, kind, *name = m["route"]["resource"].split("/")

@@ -168,7 +168,7 @@ class FakeCloud:
         self.pki = Pki(os.path.join(folder, "cloud-pki"))
         self.sessions = queue.Queue()
         self.on_message = lambda session, message: None
-        self.accepting = True
+        self.accepting, self.refused = True, 0
         self.certificate_requests = []
         self.alive = True
         self._listen(port)
@@ -234,6 +234,7 @@ class FakeCloud:
 
     def _session(self, raw):
         if not self.accepting:
+            self.refused += 1
             raw.close()
             return
         try:

@@ -94,6 +94,33 @@ static void a_condition_is_told_once_per_change(void **state) {
     assert_int_equal(lines_of(caught()), 4);
 }
 
+static void reasons_that_alternate_are_told_once_each(void **state) {
+    struct log_once o = {0};
+    for (int i = 0; i < 1000; i++)
+        log_once_failed(&o, "hub", "connect: %s", i % 2 ? "refused" : i % 3 ? "reset" : "closed");
+    log_once_recovered(&o, "hub", "connected");
+    assert_int_equal(lines_of(caught()), 4);
+}
+
+static void reasons_without_end_are_bounded(void **state) {
+    struct log_once o = {0};
+    for (int i = 0; i < 1000; i++)
+        log_once_failed(&o, "hub", "connect from port %d: refused", 30000 + i);
+    assert_int_equal(lines_of(caught()), LOG_ONCE_REASONS);
+}
+
+static void a_changed_reason_is_told_after_an_interval_that_doubles(void **state) {
+    struct log_once o = {0};
+    unsigned minutes = 60 * 24 * 14;
+    for (unsigned i = 0; i < minutes; i++) {
+        log_once_failed(&o, "hub", "connect: refused");
+        log_once_failed(&o, "hub", "connect: reset");
+        o.told_at_ms -= 60000; /* a minute goes by */
+    }
+    size_t n = lines_of(caught());
+    assert_in_range(n, 4, 16); /* in two weeks */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_line_has_time_level_component_and_message, start_catching, stop_catching),
@@ -101,6 +128,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_message_cannot_forge_a_line, start_catching, stop_catching),
         cmocka_unit_test_setup_teardown(a_long_message_is_cut_and_still_a_line, start_catching, stop_catching),
         cmocka_unit_test_setup_teardown(a_condition_is_told_once_per_change, start_catching, stop_catching),
+        cmocka_unit_test_setup_teardown(reasons_that_alternate_are_told_once_each, start_catching, stop_catching),
+        cmocka_unit_test_setup_teardown(reasons_without_end_are_bounded, start_catching, stop_catching),
+        cmocka_unit_test_setup_teardown(a_changed_reason_is_told_after_an_interval_that_doubles, start_catching,
+                                        stop_catching),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
