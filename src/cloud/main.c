@@ -2,6 +2,7 @@
  * SIGTERM or SIGINT stops them in reverse. */
 #define LOG_COMPONENT "cloudcore"
 #include "apiserver/apiserver.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cloud/cloudhub/cloudhub.h"
@@ -42,7 +43,8 @@ static int start_apiserver(struct cloudcore *c, struct error *err) {
                                         .address = c->options.apiserver_address,
                                         .port = c->options.apiserver_port,
                                         .extra_sans = sans,
-                                        .admin_kubeconfig = c->options.admin_kubeconfig};
+                                        .admin_kubeconfig = c->options.admin_kubeconfig,
+                                        .node_grace_s = c->options.node_grace_s};
     return apiserver_start(&c->apiserver, &o, err);
 }
 
@@ -80,21 +82,26 @@ static bool worth_waiting(const struct error *e) {
     return e->code == ERR_UNAVAILABLE || e->code == ERR_TIMEOUT || e->code == ERR_CONFLICT;
 }
 
-/* The embedded API server takes whoever has a certificate of its CA for who it says: an edge's certificate, which
- * CloudHub hands out for a token, must not be one. */
+/* The embedded API server takes whoever has a certificate of its CA for who it says: the certificates that CloudHub
+ * hands out for a token must be none. Asked before the CA of the files goes into the Secret, where it would stay. */
 static int check_other_ca(const struct cloudcore *c, struct error *err) {
-    if (c->apiserver && x509_check_pair(buf_bytes(&c->kube_config.ca_pem), buf_bytes(&c->pki.ca_key_pem), NULL) == 0)
-        return error_set(err, ERR_INVALID,
-                         "%s holds the CA of the API server: the edges need one of their own. Name other files in "
-                         "modules.cloudHub.tlsCAFile and tlsCAKeyFile",
-                         c->config.hub.ca_file);
-    return 0;
+    const char *file = c->config.hub.ca_key_file;
+    _cleanup_(buf_free_secret) struct buf key = BUF_INIT(256 << 10);
+    if (!c->apiserver || str_empty(file) || file_read(file, &key, NULL) < 0 ||
+        x509_check_pair(buf_bytes(&c->kube_config.ca_pem), buf_bytes(&key), NULL) < 0)
+        return 0;
+    return error_set(err, ERR_INVALID,
+                     "%s is the key of the API server's CA: the edges need a CA of their own. Name other files in "
+                     "modules.cloudHub.tlsCAFile and tlsCAKeyFile",
+                     file);
 }
 
 static int start_pki(struct cloudcore *c, struct error *err) {
     struct backoff backoff = BACKOFF(500, 15000);
     struct log_once waiting = {0};
     struct error why = ERROR_INIT;
+    if (check_other_ca(c, err) < 0)
+        return -1;
     while (hub_pki_load(&c->pki, c->loop, c->kube, &c->config, &why) < 0) {
         if (!worth_waiting(&why) || (why.code == ERR_CONFLICT && access(c->config.hub.ca_file, F_OK) == 0))
             return error_set(err, why.code, "%s", error_text(&why));
@@ -103,8 +110,6 @@ static int start_pki(struct cloudcore *c, struct error *err) {
             return -1;
     }
     log_once_recovered(&waiting, LOG_COMPONENT, "the API server answers");
-    if (check_other_ca(c, err) < 0)
-        return -1;
     c->token_keeper = token_keeper_start(c->loop, c->kube, &c->pki, &c->config);
     return 0;
 }

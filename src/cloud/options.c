@@ -20,6 +20,7 @@ enum flag {
     FLAG_API_ADDRESS,
     FLAG_API_PORT,
     FLAG_ADMIN_KUBECONFIG,
+    FLAG_NODE_GRACE,
     FLAG_VERBOSE,
 };
 
@@ -34,6 +35,7 @@ static const struct option flags[] = {
     {"apiserver-address", required_argument, NULL, FLAG_API_ADDRESS},
     {"apiserver-port", required_argument, NULL, FLAG_API_PORT},
     {"admin-kubeconfig", required_argument, NULL, FLAG_ADMIN_KUBECONFIG},
+    {"node-monitor-grace-period", required_argument, NULL, FLAG_NODE_GRACE},
     {"verbose", no_argument, NULL, FLAG_VERBOSE},
     {NULL, 0, NULL, 0},
 };
@@ -55,7 +57,10 @@ void cloud_options_help(void) {
                 "  --apiserver-address IP   where it listens; default 0.0.0.0\n"
                 "  --apiserver-port PORT    default 6443\n"
                 "  --admin-kubeconfig FILE  where to write the kubeconfig for kubectl;\n"
-                "                           default DIR/admin.kubeconfig\n",
+                "                           default DIR/admin.kubeconfig\n"
+                "  --node-monitor-grace-period SECONDS\n"
+                "                           a node that gives no sign of life for so long is not\n"
+                "                           Ready; default 40\n",
                 stdout);
 }
 
@@ -64,6 +69,15 @@ static int set_port(struct cloud_options *o, const char *text, struct error *err
     if (parse_i64(bytes_str(text), 1, 65535, &port) < 0)
         return error_set(err, ERR_INVALID, "--apiserver-port: \"%s\" is not a port (1 to 65535)", text);
     o->apiserver_port = (uint16_t)port;
+    return 0;
+}
+
+static int set_node_grace(struct cloud_options *o, const char *text, struct error *err) {
+    int64_t seconds;
+    if (parse_i64(bytes_str(text), 1, 86400, &seconds) < 0)
+        return error_set(err, ERR_INVALID, "--node-monitor-grace-period: \"%s\" is no number of seconds (1 to 86400)",
+                         text);
+    o->node_grace_s = (int)seconds;
     return 0;
 }
 
@@ -98,6 +112,8 @@ static int apply(struct cloud_options *o, int flag, const char *value, struct er
     case FLAG_ADMIN_KUBECONFIG:
         o->admin_kubeconfig = value;
         return 0;
+    case FLAG_NODE_GRACE:
+        return set_node_grace(o, value, err);
     case FLAG_VERBOSE:
         log_set_level(LOG_DEBUG);
         return 0;
@@ -107,7 +123,8 @@ static int apply(struct cloud_options *o, int flag, const char *value, struct er
 }
 
 int cloud_options_parse(struct cloud_options *o, int argc, char **argv, struct error *err) {
-    *o = (struct cloud_options){.data_dir = "/var/lib/selvage", .apiserver_address = "0.0.0.0", .apiserver_port = 6443};
+    *o = (struct cloud_options){
+        .data_dir = "/var/lib/selvage", .apiserver_address = "0.0.0.0", .apiserver_port = 6443, .node_grace_s = 40};
     opterr = 0;
     optind = 1;
     for (;;) {

@@ -16,6 +16,7 @@ struct cloud_options {
     const char *apiserver_address;
     uint16_t apiserver_port;
     const char *admin_kubeconfig; /* NULL: in the data folder */
+    int node_grace_s;             /* a node without a sign of life for so long is not Ready */
 };
 
 /* Strings are those of argv. ERR_INVALID names the flag. */

@@ -22,6 +22,7 @@ int sync_call(struct loop *l, struct kube_client *k, const struct kube_request *
     struct waiting w = {.loop = l, .out = out, .error = ERROR_INIT};
     struct kube_request copy = *r;
     *out = (struct sync_answer){0};
+    copy.try_once = true; /* the caller says that it waits, and tries again */
     copy.done = on_done;
     copy.arg = &w;
     struct kube_call *call = kube_call(k, &copy);

@@ -1,5 +1,6 @@
 """An edge made of a few lines: it joins, connects, and says exactly what a test wants it to say."""
 
+import base64
 import datetime
 import http.client
 import json
@@ -13,6 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+# "Try again later" is a proper reason to close (1013, registered), which this client took for a mistake.
+websocket._abnf.VALID_CLOSE_STATUS = (*websocket._abnf.VALID_CLOSE_STATUS, 1013)
 
 PROJECT = "e632aba927ea4ac2b575ec1603d56f10"
 
@@ -42,12 +46,15 @@ def pem_of(der):
     return x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
 
 
-def sign(ca_cert, ca_key, key, name, days=2, start=-1):
-    """A client certificate made by hand, by a CA whose key the test has."""
+DAY = 24 * 3600
+
+
+def sign(ca_cert, ca_key, key, name, start=-DAY, end=DAY):
+    """A client certificate made by hand, by a CA whose key the test has; valid between seconds from now."""
     now = datetime.datetime.utcnow()
     cert = (x509.CertificateBuilder().subject_name(name).issuer_name(ca_cert.subject).public_key(key.public_key())
-            .serial_number(x509.random_serial_number()).not_valid_before(now + datetime.timedelta(days=start))
-            .not_valid_after(now + datetime.timedelta(days=start + days))
+            .serial_number(x509.random_serial_number()).not_valid_before(now + datetime.timedelta(seconds=start))
+            .not_valid_after(now + datetime.timedelta(seconds=end))
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)
             .sign(ca_key, hashes.SHA256()))
     return cert.public_bytes(serialization.Encoding.PEM)
@@ -67,6 +74,13 @@ def https(cloud, method, path, body=None, headers=None, cert=None, key=None):
         return r.status, r.read()
     finally:
         c.close()
+
+
+def fleet_ca(cloud):
+    """Certificate and key of the CA that signs the edges' certificates, from where cloudcore keeps them."""
+    data = cloud.get("secret", "-n", "kubeedge", "casecret")["data"]
+    return (x509.load_der_x509_certificate(base64.b64decode(data["cadata"])),
+            serialization.load_der_private_key(base64.b64decode(data["cakeydata"]), None))
 
 
 def load_pair(context, cert, key):

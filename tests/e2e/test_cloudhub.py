@@ -1,6 +1,5 @@
 """CloudHub and EdgeController, seen by an edge that says exactly what it wants to."""
 
-import base64
 import hashlib
 import json
 import socket
@@ -10,9 +9,8 @@ import uuid
 import pytest
 import websocket
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 
-from fake_edge import Edge, https, message, new_key, sign, subject
+from fake_edge import DAY, Edge, fleet_ca, https, message, new_key, sign, subject
 from harness.api import Api
 from harness.processes import wait_for
 
@@ -139,20 +137,18 @@ def refusal(edge, **kwargs):
     return e.value
 
 
-def test_a_connection_without_a_certificate_of_ours_is_refused(cloud, edges, api):
+def test_a_connection_without_a_certificate_of_ours_is_refused(cloud, edges):
     foreign_key, key = new_key(), new_key()
-    now_ca = x509.load_der_x509_certificate(https(cloud, "GET", "/ca.crt")[1])
+    ca, ca_key = fleet_ca(cloud)
     e = edges(connect=False)
     e.cert = None
     refusal(e)
     e.key = key
-    e.cert = sign(now_ca, foreign_key, key, subject(f"system:node:{e.name}"))  # not signed by that CA's key
+    e.cert = sign(ca, foreign_key, key, subject(f"system:node:{e.name}"))  # not signed by that CA's key
     refusal(e)
-    data = api.ok("GET", f"{CORE}/namespaces/kubeedge/secrets/casecret")["data"]
-    ca_key = serialization.load_der_private_key(base64.b64decode(data["cakeydata"]), None)
-    e.cert = sign(now_ca, ca_key, key, subject(f"system:node:{e.name}"), days=1, start=-2)  # expired
+    e.cert = sign(ca, ca_key, key, subject(f"system:node:{e.name}"), start=-2 * DAY, end=-DAY)  # expired
     refusal(e)
-    e.cert = sign(now_ca, ca_key, key, subject("admin", "system:masters"))
+    e.cert = sign(ca, ca_key, key, subject("admin", "system:masters"))
     assert getattr(refusal(e), "status_code", None) == 403
 
 

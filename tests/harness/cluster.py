@@ -38,6 +38,7 @@ class Cloud:
         self.kubeconfig = os.path.join(folder, "admin.kubeconfig")
         self.config = os.path.join(folder, "cloudcore.yaml")
         self.extra_args = []
+        self.kube_api = {}
         self.write_config()
         self.process = None
 
@@ -45,6 +46,7 @@ class Cloud:
         config = {
             "apiVersion": "cloudcore.config.kubeedge.io/v1alpha1",
             "kind": "CloudCore",
+            "kubeAPIConfig": self.kube_api,
             "commonConfig": {"monitorServer": {"bindAddress": f"127.0.0.1:{self.monitor_port}"}},
             "modules": {"cloudHub": {
                 "advertiseAddress": [self.advertise],
@@ -60,20 +62,22 @@ class Cloud:
         with open(self.config, "w") as f:
             json.dump(config, f, indent=1)  # JSON is YAML
 
+    def arguments(self):
+        return ["--standalone", "--config", self.config, "--data-dir", os.path.join(self.dir, "data"),
+                "--apiserver-address", "127.0.0.1", "--apiserver-port", str(self.api_port),
+                "--admin-kubeconfig", self.kubeconfig, *self.extra_args]
+
     def start(self, wait=True):
-        self.process = Process(
-            [program("cloudcore"), "--standalone", "--config", self.config, "--data-dir", os.path.join(self.dir, "data"),
-             "--apiserver-address", "127.0.0.1", "--apiserver-port", str(self.api_port),
-             "--admin-kubeconfig", self.kubeconfig, *self.extra_args],
-            os.path.join(self.dir, "cloudcore.log"), netns=self.netns)
+        self.process = Process([program("cloudcore"), *self.arguments()], os.path.join(self.dir, "cloudcore.log"),
+                               netns=self.netns)
         if wait:
             self.wait_ready()
         return self
 
-    def wait_ready(self, timeout=20):
+    def wait_ready(self, timeout=60):
         def ready():
             if not self.process.alive():
-                raise AssertionError("cloudcore ended:\n" + self.process.log()[-3000:])
+                raise RuntimeError("cloudcore ended:\n" + self.process.log()[-3000:])
             return (os.path.exists(self.kubeconfig) and self.kubectl("get", "--raw", "/readyz").strip() == "ok"
                     and subprocess.run(["curl", "-sfk", f"https://127.0.0.1:{self.https_port}/readyz"],
                                        capture_output=True).returncode == 0)
@@ -115,6 +119,19 @@ class Cloud:
 
     def stop(self):
         return self.process.stop() if self.process else 0
+
+
+class PlainCloud(Cloud):
+    """cloudcore on somebody else's API server."""
+
+    def __init__(self, folder, kubeconfig, **kwargs):
+        super().__init__(folder, **kwargs)
+        self.kubeconfig = kubeconfig
+        self.kube_api = {"kubeConfig": kubeconfig}
+        self.write_config()
+
+    def arguments(self):
+        return ["--config", self.config]
 
 
 class EdgeNode:
@@ -176,10 +193,10 @@ class EdgeNode:
                                netns=self.netns)
         return self
 
-    def wait_ready(self, timeout=30):
+    def wait_ready(self, timeout=60):
         def ready():
             if not self.process.alive():
-                raise AssertionError("edgecore ended:\n" + self.process.log()[-3000:])
+                raise RuntimeError("edgecore ended:\n" + self.process.log()[-3000:])
             return node_ready(self.cloud.get("node", self.name))
         wait_for(f"node {self.name} to be Ready", ready, timeout)
 
@@ -223,9 +240,12 @@ class Cluster:
             self._archives = images.make_all(os.environ.get("SELVAGE_IMAGES") or os.path.join(self.dir, "images"))
         return self._archives
 
-    def start_cloud(self, **kwargs):
+    def add_cloud(self, **kwargs):
         self.cloud = Cloud(os.path.join(self.dir, "cloud"), **kwargs)
-        return self.cloud.start()
+        return self.cloud
+
+    def start_cloud(self, **kwargs):
+        return self.add_cloud(**kwargs).start()
 
     def add_network(self):
         network = EdgeNetwork()
@@ -240,7 +260,7 @@ class Cluster:
     def pod_phase(self, name, ns="default"):
         return self.cloud.get("pod", name, "-n", ns).get("status", {}).get("phase")
 
-    def wait_running(self, name, ns="default", timeout=30):
+    def wait_running(self, name, ns="default", timeout=60):
         def running():
             pod = self.cloud.get("pod", name, "-n", ns)
             return pod if condition(pod, "Ready") == "True" else None

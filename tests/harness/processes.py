@@ -14,7 +14,7 @@ def free_port(host="127.0.0.1"):
         return s.getsockname()[1]
 
 
-def wait_for(what, condition, timeout=30.0, interval=0.05):
+def wait_for(what, condition, timeout=60.0, interval=0.05):
     """Calls condition until it gives something true, which is returned; says what was waited for when it does not."""
     end = time.monotonic() + timeout
     last = None

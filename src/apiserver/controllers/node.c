@@ -18,7 +18,6 @@ struct watched_node {
     int64_t alive_ms; /* monotonic: the last sign of life; at start: now, so that a restart of ours blames nobody */
     char *heartbeat;  /* of the Ready condition, as last seen */
     bool dirty;
-    bool silent; /* was found so, and marked */
     UT_hash_handle hh;
 };
 
@@ -66,11 +65,6 @@ static void forget(struct nodes *x, struct watched_node *w) {
     free(w);
 }
 
-static void alive(struct watched_node *w) {
-    w->alive_ms = clock_mono_ms();
-    w->silent = false;
-}
-
 static void node_seen(struct nodes *x, const struct record *rec) {
     struct watched_node *w;
     HASH_FIND_STR(x->watched, rec->name, w);
@@ -88,7 +82,7 @@ static void node_seen(struct nodes *x, const struct record *rec) {
         /* Our own Unknown keeps the time of the last heartbeat, so it is no sign of life. */
         free(w->heartbeat);
         w->heartbeat = xstrdup(beat);
-        alive(w);
+        w->alive_ms = clock_mono_ms();
     }
     w->dirty = x->dirty = true;
 }
@@ -105,7 +99,7 @@ static void change(void *self, const struct change *c) {
     } else if (c->resource == x->leases && c->new_ && strcmp(c->new_->ns, LEASE_NS) == 0) {
         HASH_FIND_STR(x->watched, c->new_->name, w);
         if (w)
-            alive(w);
+            w->alive_ms = clock_mono_ms();
     }
 }
 
@@ -228,15 +222,14 @@ static void add_unknown(yyjson_mut_doc *d, yyjson_mut_val *list, yyjson_val *nod
         json_set_str(d, c, "lastHeartbeatTime", str_or(json_str(node, "metadata", "creationTimestamp"), now));
 }
 
-/* false: try again. */
-static bool set_unknown(struct nodes *x, const char *name) {
+static void set_unknown(struct nodes *x, const char *name) {
     struct record *rec = storage_latest(x->s->storage, x->nodes, "", name);
     if (!rec)
-        return true;
+        return;
     _cleanup_(yyjson_doc_free_p) yyjson_doc *doc = record_parse(rec);
     yyjson_val *node = yyjson_doc_get_root(doc);
     if (has_status(node, "Ready", "Unknown"))
-        return true;
+        return;
     _cleanup_(yyjson_mut_doc_free_p) yyjson_mut_doc *d = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *patch = yyjson_mut_obj(d);
     json_set_str(d, json_ensure_obj(d, patch, "metadata"), "resourceVersion", object_rv(node));
@@ -252,20 +245,26 @@ static bool set_unknown(struct nodes *x, const char *name) {
                       .body_type = BODY_STRATEGIC_PATCH,
                       .body = bytes_of(body, len)};
     if (controller_write(&w, x->s, "", "v1", "nodes") < 0)
-        return false;
+        return;
     log_info("node gives no sign of life, its pods are left alone node=%s", name);
     const struct event_about about = {"v1", "Node", "", name, object_uid(node)};
     _cleanup_(free_p) char *message = xasprintf("Node %s status is now: NodeNotReady", name);
     controller_event(x->s, &about, "Normal", "NodeNotReady", "node-controller", message);
-    return true;
 }
 
+/* While nothing can be stored no sign of life is heard: that is not the nodes' fault. */
 static void tick(void *self, int64_t now_ms) {
     struct nodes *x = self;
     struct watched_node *w, *tmp;
-    HASH_ITER (hh, x->watched, w, tmp)
-        if (!w->silent && now_ms - w->alive_ms > x->s->node_grace_s * INT64_C(1000))
-            w->silent = set_unknown(x, w->name);
+    bool deaf = storage_trouble(x->s->storage) != NULL;
+    HASH_ITER (hh, x->watched, w, tmp) {
+        if (deaf) {
+            w->alive_ms = now_ms;
+        } else if (now_ms - w->alive_ms > x->s->node_grace_s * INT64_C(1000)) {
+            w->alive_ms = now_ms; /* looked at again after another grace period: the write may fail */
+            set_unknown(x, w->name);
+        }
+    }
 }
 
 /* ---- life ---- */
