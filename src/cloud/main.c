@@ -8,6 +8,7 @@
 #include "cloud/cloudhub/cloudhub.h"
 #include "cloud/cloudhub/https.h"
 #include "cloud/config.h"
+#include "cloud/crds.h"
 #include "cloud/edgecontroller/edgecontroller.h"
 #include "cloud/options.h"
 #include "cloud/sync_call.h"
@@ -67,7 +68,9 @@ static int start_kube(struct cloudcore *c, struct error *err) {
     if (load_kube_config(c, err) < 0)
         return -1;
     c->kube = kube_client_new(c->loop, &c->kube_config, "cloudcore/" SELVAGE_VERSION, err);
-    return c->kube ? 0 : -1;
+    if (!c->kube)
+        return -1;
+    return c->apiserver ? crds_install(c->loop, c->kube, err) : 0;
 }
 
 static void stop_kube(struct cloudcore *c) {
