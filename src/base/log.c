@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include "base/clock.h"
+#include "base/str.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -68,13 +69,6 @@ void log_write(enum log_level level, const char *component, const char *fmt, ...
 
 #define FIRST_INTERVAL_MS 60000
 
-static uint64_t hash_of(const char *s) {
-    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
-    for (; *s; s++)
-        h = (h ^ (unsigned char)*s) * 0x100000001b3u;
-    return h;
-}
-
 /* Whether this reason gets a line; if so it is remembered. */
 static bool worth_telling(struct log_once *o, uint64_t reason) {
     int64_t now = clock_mono_ms();
@@ -102,7 +96,7 @@ void log_once_failed(struct log_once *o, const char *component, const char *fmt,
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    if (worth_telling(o, hash_of(text)) && LOG_WARN <= log_level())
+    if (worth_telling(o, str_hash(text, strlen(text))) && LOG_WARN <= log_level())
         log_write(LOG_WARN, component, "%s", text);
 }
 

@@ -20,9 +20,10 @@ struct store {
     sqlite3 *db;
     char *name;
     struct cached *statements;
+    bool damaged;
 };
 
-static int refused(const struct store *s, int rc, const char *doing, struct error *err) {
+static int refused(struct store *s, int rc, const char *doing, struct error *err) {
     const char *why = s->db ? sqlite3_errmsg(s->db) : sqlite3_errstr(rc);
     int system_errno = s->db ? sqlite3_system_errno(s->db) : 0;
     switch (rc & 0xff) {
@@ -44,6 +45,7 @@ static int refused(const struct store *s, int rc, const char *doing, struct erro
         return error_set(err, ERR_UNAVAILABLE, "%s: %s: another process uses it", s->name, doing);
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
+        s->damaged = true;
         return error_set(err, ERR_INVALID, "%s: %s: the file is damaged (%s)", s->name, doing, why);
     case SQLITE_CONSTRAINT:
         return error_set(err, ERR_EXISTS, "%s: %s: %s", s->name, doing, why);
@@ -138,6 +140,10 @@ struct bytes store_column(sqlite3_stmt *st, int column) {
 int store_checkpoint(struct store *s, struct error *err) {
     int rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
     return rc == SQLITE_OK ? 0 : refused(s, rc, "checkpoint", err);
+}
+
+bool store_is_damaged(const struct store *s) {
+    return s->damaged;
 }
 
 sqlite3 *store_db(struct store *s) {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct store;
@@ -35,6 +36,8 @@ int store_set_aside(const char *path, struct error *err) MUST_CHECK;
 int store_begin(struct store *s, struct error *err) MUST_CHECK; /* BEGIN IMMEDIATE */
 int store_commit(struct store *s, struct error *err) MUST_CHECK;
 void store_rollback(struct store *s);
+/* Has SQLite met a page that is damaged? Only then is the file to be set aside. */
+bool store_is_damaged(const struct store *s);
 
 /* A cached prepared statement, reset and with bindings cleared, ready to bind. Valid until the next store_stmt with the
  * same text. */

@@ -264,7 +264,7 @@ struct message *message_response(const struct message *m, const char *source, co
     f.parent_id = m->id;
     f.source = source ? source : m->source;
     f.group = group ? group : m->group;
-    f.operation = OP_RESPONSE;
+    f.operation = f.operation ? f.operation : OP_RESPONSE;
     f.resource = m->resource;
     return message_new(&f);
 }

@@ -72,8 +72,8 @@ struct message_fields {
     yyjson_mut_val *content_mut;
 };
 struct message *message_new(const struct message_fields *f);
-/* A response to m (2.3): new id, parent = m->id, resource of m, operation `response`; source and group as given, those
- * of m where NULL. Of content its content members and resource_version count; NULL: a null content. */
+/* A response to m (2.3): new id, parent = m->id, resource of m; source and group as given, those of m where NULL. Of
+ * content its content members, resource_version and operation (`response` where NULL) count; NULL: a null content. */
 struct message *message_response(const struct message *m, const char *source, const char *group,
                                  const struct message_fields *content);
 struct message *message_copy(const struct message *m);

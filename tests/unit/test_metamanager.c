@@ -2,7 +2,10 @@
 #include "edge_fixture.h"
 #include "kube/object.h"
 
+#include <glob.h>
+#include <signal.h>
 #include <sqlite3.h>
+#include <sys/resource.h>
 
 struct bench {
     struct edge_fixture *f;
@@ -341,6 +344,43 @@ static void a_late_patch_answer_does_not_bring_a_deleted_pod_back(void **state) 
     outcome_free(&o);
 }
 
+#define CONFIGMAP(uid) \
+    "{\"metadata\":{\"name\":\"c\",\"namespace\":\"ns\",\"uid\":\"" uid "\",\"resourceVersion\":\"3\"}}"
+
+static void an_answer_that_came_too_late_is_kept_all_the_same(void **state) {
+    struct bench *b = *state;
+    cloud_sends(b, OP_RESPONSE, "ns/configmap/c", CONFIGMAP("cu"));
+    assert_row(b, "meta", "ns/configmap/c", "cu");
+    assert_int_equal(b->f->edged.count, 0);
+}
+
+static void a_late_answer_does_not_bring_a_deleted_configmap_back(void **state) {
+    struct bench *b = *state;
+    cloud_sends(b, OP_UPDATE, "ns/configmap/c", CONFIGMAP("cu"));
+    cloud_sends(b, OP_DELETE, "ns/configmap/c", CONFIGMAP("cu"));
+    cloud_sends(b, OP_RESPONSE, "ns/configmap/c", CONFIGMAP("cu"));
+    assert_no_row(b, "meta", "ns/configmap/c");
+    cloud_sends(b, OP_RESPONSE, "ns/configmap/c", CONFIGMAP("new"));
+    assert_row(b, "meta", "ns/configmap/c", "new");
+}
+
+static void an_answer_overtaken_by_the_deletion_is_handed_over_and_not_stored(void **state) {
+    struct bench *b = *state;
+    struct outcome o;
+    bus_publish_connected(b->f->bus, true);
+    edged_asks(b, OP_QUERY, "ns/configmap/c", NULL, &o);
+    run_until_count(b->f, &b->f->cloud, 1);
+    struct message *asked = message_copy(b->f->cloud.messages[0]);
+    cloud_sends(b, OP_DELETE, "ns/configmap/c", CONFIGMAP("cu"));
+    struct message_fields f = {.operation = OP_RESPONSE, .content_text = BYTES_LIT(CONFIGMAP("cu"))};
+    assert_true(bus_reply(b->f->bus, message_response(asked, MODULE_EDGECONTROLLER, GROUP_RESOURCE, &f)));
+    run_until(b->f, was_called, &o);
+    assert_string_equal(object_uid(o.answer->content), "cu");
+    assert_no_row(b, "meta", "ns/configmap/c");
+    message_free(asked);
+    outcome_free(&o);
+}
+
 static void a_patch_while_offline_fails_and_is_kept_beside_the_pod(void **state) {
     struct bench *b = *state;
     struct outcome o;
@@ -432,6 +472,67 @@ static void a_damaged_database_is_set_aside_and_the_node_goes_on(void **state) {
     outcome_free(&o);
 }
 
+static size_t set_aside_files(struct bench *b) {
+    char *pattern = xasprintf("%s.damaged-*", b->f->config.database);
+    glob_t found = {0};
+    size_t n = glob(pattern, 0, NULL, &found) == 0 ? found.gl_pathc : 0;
+    globfree(&found);
+    free(pattern);
+    return n;
+}
+
+static void what_one_object_meets_is_not_the_others_fault(void **state) {
+    struct bench *b = *state;
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(b->f->config.database, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db,
+                                  "CREATE TRIGGER refuse BEFORE INSERT ON meta WHEN NEW.key = 'ns/configmap/bad' "
+                                  "BEGIN SELECT RAISE(ABORT, 'refused'); END",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(db);
+    /* The first one is a batch of its own; the others wait for it and share the next. */
+    static const char *const names[] = {"ns/configmap/first", "ns/configmap/good", "ns/configmap/bad",
+                                        "ns/configmap/last"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        bus_send(b->f->bus, MODULE_METAMANAGER, from_cloud(OP_UPDATE, names[i], CONFIGMAP("cu")));
+    run_until_count(b->f, &b->f->cloud, 4);
+    size_t refused = 0;
+    for (size_t i = 0; i < 4; i++)
+        refused += strcmp(b->f->cloud.messages[i]->operation, OP_ERROR) == 0;
+    assert_int_equal(refused, 1);
+    assert_row(b, "meta", "ns/configmap/good", "cu");
+    assert_row(b, "meta", "ns/configmap/last", "cu");
+    assert_no_row(b, "meta", "ns/configmap/bad");
+    assert_int_equal(set_aside_files(b), 0);
+}
+
+static void a_full_disk_refuses_writes_and_nothing_else(void **state) {
+    struct bench *b = *state;
+    struct outcome o;
+    struct rlimit before, none = {0};
+    cloud_sends(b, OP_UPDATE, "ns/configmap/c", CONFIGMAP("cu"));
+    run_until(b->f, is_idle, b);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    none.rlim_max = before.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+    size_t answered = b->f->cloud.count;
+    for (int i = 0; i < 3; i++)
+        bus_send(b->f->bus, MODULE_METAMANAGER, from_cloud(OP_UPDATE, "ns/configmap/d", CONFIGMAP("du")));
+    edged_asks(b, OP_QUERY, "ns/configmap/c", NULL, &o);
+    run_until(b->f, was_called, &o);
+    run_until_count(b->f, &b->f->cloud, answered + 3);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_string_equal(object_uid(o.answer->content), "cu");
+    outcome_free(&o);
+    for (size_t i = answered; i < b->f->cloud.count; i++)
+        assert_string_equal(b->f->cloud.messages[i]->operation, OP_ERROR);
+    cloud_sends(b, OP_UPDATE, "ns/configmap/d", CONFIGMAP("du"));
+    assert_string_equal(b->f->cloud.messages[b->f->cloud.count - 1]->operation, OP_RESPONSE);
+    assert_row(b, "meta", "ns/configmap/d", "du");
+}
+
 static void what_can_be_read_of_a_damaged_database_is_kept(void **state) {
     struct bench *b = *state;
     struct outcome o;
@@ -496,11 +597,16 @@ int main(void) {
         T(a_patched_pod_replaces_the_stored_one_and_carries_its_kind),
         T(a_deletion_first_seen_in_an_answer_is_passed_to_edged),
         T(a_late_patch_answer_does_not_bring_a_deleted_pod_back),
+        T(an_answer_that_came_too_late_is_kept_all_the_same),
+        T(a_late_answer_does_not_bring_a_deleted_configmap_back),
+        T(an_answer_overtaken_by_the_deletion_is_handed_over_and_not_stored),
         T(a_patch_while_offline_fails_and_is_kept_beside_the_pod),
         T(events_go_up_untouched),
         T(a_token_is_found_again_by_what_was_asked_for),
         T(objects_are_there_after_a_restart),
         T(a_damaged_database_is_set_aside_and_the_node_goes_on),
+        T(what_one_object_meets_is_not_the_others_fault),
+        T(a_full_disk_refuses_writes_and_nothing_else),
         T(what_can_be_read_of_a_damaged_database_is_kept),
         T(two_thousand_updates_are_all_acknowledged),
     };

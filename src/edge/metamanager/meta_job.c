@@ -44,8 +44,9 @@ bool content_is_wrapper(yyjson_val *content, bool *ok) {
 }
 
 static int apply_put(struct job *j, struct meta_store *s, struct error *err) {
-    return meta_store_put(s, bytes_str(j->message->resource), &j->resource, j->message->content, META_PUT_ALWAYS,
-                          &j->put, &j->told, err);
+    bool answer = strcmp(j->message->operation, OP_RESPONSE) == 0;
+    return meta_store_put(s, bytes_str(j->message->resource), &j->resource, j->message->content,
+                          answer ? META_PUT_FETCHED : META_PUT_ALWAYS, &j->put, &j->told, err);
 }
 
 static int apply_delete(struct job *j, struct meta_store *s, struct error *err) {
@@ -117,7 +118,7 @@ static int store_answer(struct job *j, struct meta_store *s, yyjson_val *object,
         return meta_store_put_raw(s, bytes_str(token_key), r.type, bytes_of(j->object, j->object_len), err);
     }
     bool patched_pod = bytes_eq_str(j->resource.type, "podpatch");
-    if (meta_store_put(s, buf_bytes(&key), &r, object, patched_pod ? META_PUT_IF_STORED : META_PUT_ALWAYS, &j->put,
+    if (meta_store_put(s, buf_bytes(&key), &r, object, patched_pod ? META_PUT_IF_STORED : META_PUT_FETCHED, &j->put,
                        &j->told, err) < 0)
         return -1;
     j->told = j->told && patched_pod;

@@ -8,7 +8,7 @@
 #include "wire/message.h"
 
 enum job_kind {
-    JOB_PUT,        /* the cloud's insert or update */
+    JOB_PUT,        /* the cloud's insert or update, or an answer that came too late for who asked */
     JOB_DELETE,     /* the cloud's delete */
     JOB_READ,       /* a query that the database may answer */
     JOB_ANSWER,     /* store what the cloud answered to a request */
@@ -32,7 +32,7 @@ struct job {
     size_t text_len;   /* of text; owned */
     char *object;      /* JOB_ANSWER: the object as stored, with kind; owned */
     size_t object_len; /* of object */
-    struct error failed; /* the database refused: nothing was stored */
+    struct error failed; /* the database refused: nothing of this job was stored */
 
     struct job *next;
 };
@@ -41,7 +41,7 @@ struct job {
 struct job *job_new(enum job_kind kind, struct message *m);
 void job_free(struct job *j);
 bool job_writes(const struct job *j);
-/* On the store queue's thread. -1: the batch must be rolled back. */
+/* On the store queue's thread; may be repeated after a rollback. */
 int job_apply(struct job *j, struct meta_store *s, struct error *err) MUST_CHECK;
 
 /* {"Object":...,"Err":...}: is the content one of these, and is it a success? */

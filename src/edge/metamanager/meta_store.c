@@ -12,9 +12,13 @@
 
 #define VALUE_MAX (32u << 20)
 
+#define DELETED_KEPT 256 /* more than can be deleted while an answer is under way */
+
 struct meta_store {
     struct store *db;
     char *path;
+    uint64_t deleted[DELETED_KEPT]; /* hashes of the uids deleted last, in a ring: a uid never comes back */
+    size_t n_deleted;
 };
 
 static const struct store_migration MIGRATIONS[] = {
@@ -91,6 +95,10 @@ static char *newest_damaged(const char *path) {
                 newest = xstrdup(found.gl_pathv[i - 1]);
     globfree(&found);
     return newest;
+}
+
+bool meta_store_is_damaged(const struct meta_store *s) {
+    return store_is_damaged(s->db);
 }
 
 int meta_store_rebuild(struct meta_store *s, struct error *err) {
@@ -205,6 +213,19 @@ static int put_v2(struct meta_store *s, const struct resource *r, yyjson_val *ob
     return rc;
 }
 
+static void note_deleted(struct meta_store *s, const char *uid) {
+    if (*uid)
+        s->deleted[s->n_deleted++ % DELETED_KEPT] = str_hash(uid, strlen(uid));
+}
+
+static bool was_deleted(const struct meta_store *s, const char *uid) {
+    uint64_t hash = str_hash(uid, strlen(uid));
+    for (size_t i = 0; i < DELETED_KEPT && i < s->n_deleted; i++)
+        if (s->deleted[i] == hash)
+            return true;
+    return false;
+}
+
 /* How `object` stands to what is stored under its key. A different uid is a new object of the same name, unless it was
  * made earlier than the stored one: then it is a late copy of the one before. */
 static enum meta_put_result compare(yyjson_val *old, yyjson_val *object) {
@@ -246,6 +267,8 @@ int meta_store_put(struct meta_store *s, struct bytes key, const struct resource
     *result = known ? compare(old, object) : META_STORED;
     if (how == META_PUT_IF_STORED && (!known || strcmp(object_uid(old), object_uid(object)) != 0))
         *result = META_STALE;
+    if (how == META_PUT_FETCHED && was_deleted(s, object_uid(object)))
+        *result = META_STALE;
     if (told)
         *told = *result == META_STORED && (!known || differs(old, object));
     if (*result != META_STORED)
@@ -274,6 +297,7 @@ int meta_store_delete(struct meta_store *s, struct bytes key, const struct resou
     _cleanup_(free_p) char *text = NULL;
     size_t len = 0;
     *old = NULL;
+    note_deleted(s, uid);
     if (meta_store_get(s, key, &text, &len, err) < 0)
         return -1;
     if (!text)
@@ -282,6 +306,7 @@ int meta_store_delete(struct meta_store *s, struct bytes key, const struct resou
     yyjson_val *stored = yyjson_doc_get_root(doc);
     if (yyjson_is_obj(stored) && *uid && *object_uid(stored) && strcmp(object_uid(stored), uid) != 0)
         return 0;
+    note_deleted(s, object_uid(stored));
     if (meta_store_delete_raw(s, key, err) < 0 || delete_patch_row(s, r, err) < 0)
         return -1;
     struct meta_coordinates c = {0};

@@ -14,17 +14,19 @@ void meta_store_close(struct meta_store *s);
 int meta_store_begin(struct meta_store *s, struct error *err) MUST_CHECK;
 int meta_store_commit(struct meta_store *s, struct error *err) MUST_CHECK;
 void meta_store_rollback(struct meta_store *s);
-/* Set aside and made anew while running: after ERR_INVALID from one of these functions. */
+/* Set aside and made anew while running, once it has shown itself to be damaged. */
+bool meta_store_is_damaged(const struct meta_store *s);
 int meta_store_rebuild(struct meta_store *s, struct error *err) MUST_CHECK;
 
 enum meta_put {
     META_PUT_ALWAYS,    /* insert or replace, unless what is stored is newer */
     META_PUT_IF_STORED, /* only over a row of the same uid: a late answer must not bring back what was deleted */
+    META_PUT_FETCHED,   /* an answer: unless the object has been deleted since it was asked for */
 };
 enum meta_put_result {
     META_STORED,  /* new, or newer than what was there */
     META_CURRENT, /* the same resourceVersion was stored already */
-    META_STALE,   /* older than what is stored, or refused by META_PUT_IF_STORED */
+    META_STALE,   /* older than what is stored, or deleted meanwhile */
 };
 /* *told: does the new object differ from the old one in more than its status and bookkeeping? May be NULL. */
 int meta_store_put(struct meta_store *s, struct bytes key, const struct resource *r, yyjson_val *object,

@@ -20,7 +20,8 @@
 struct batch {
     struct metamanager *mm;
     struct job *jobs;
-    struct error failed;
+    bool wrote;
+    struct error failed; /* why the file cannot be written to */
 };
 
 static void start_batch(struct metamanager *mm);
@@ -29,24 +30,50 @@ static void start_batch(struct metamanager *mm);
 
 static int apply_all(struct batch *b, struct error *err) {
     struct meta_store *s = b->mm->store;
-    bool writes = false;
     struct job *j;
     LL_FOREACH (b->jobs, j)
-        writes = writes || job_writes(j);
-    if (writes && meta_store_begin(s, err) < 0)
+        b->wrote = b->wrote || job_writes(j);
+    if (b->wrote && meta_store_begin(s, err) < 0)
         return -1;
     LL_FOREACH (b->jobs, j) {
         if (job_apply(j, s, err) < 0) {
-            if (writes)
+            if (b->wrote)
                 meta_store_rollback(s);
             return -1;
         }
     }
-    if (writes && meta_store_commit(s, err) < 0) {
-        meta_store_rollback(s);
+    return b->wrote ? meta_store_commit(s, err) : 0;
+}
+
+static int apply_one(struct job *j, struct meta_store *s, struct error *err) {
+    if (!job_writes(j))
+        return job_apply(j, s, err);
+    if (meta_store_begin(s, err) < 0)
         return -1;
+    if (job_apply(j, s, err) == 0)
+        return meta_store_commit(s, err);
+    meta_store_rollback(s);
+    return -1;
+}
+
+/* The fault is the file's (full, read-only, busy), so that every write would meet it. */
+static bool is_of_file(const struct error *err) {
+    return err->code == ERR_IO || err->code == ERR_UNAVAILABLE;
+}
+
+/* What one job meets is not the others' fault; and reads go well on a disk that is full. */
+static void apply_each(struct batch *b) {
+    struct meta_store *s = b->mm->store;
+    struct job *j;
+    LL_FOREACH (b->jobs, j) {
+        struct error err = ERROR_INIT;
+        if (b->failed.code != ERR_NONE && job_writes(j))
+            j->failed = b->failed;
+        else if (apply_one(j, s, &err) < 0)
+            j->failed = err;
+        if (job_writes(j) && is_of_file(&j->failed))
+            b->failed = j->failed;
     }
-    return 0;
 }
 
 static void batch_work(void *arg) {
@@ -54,11 +81,13 @@ static void batch_work(void *arg) {
     struct error err = ERROR_INIT;
     if (apply_all(b, &err) == 0)
         return;
-    if (err.code == ERR_INVALID && meta_store_rebuild(b->mm->store, &err) == 0 && apply_all(b, &err) == 0)
-        return;
-    b->failed = err;
-    if (b->failed.code == ERR_NONE)
-        b->failed.code = ERR_INTERNAL;
+    if (meta_store_is_damaged(b->mm->store)) {
+        if (meta_store_rebuild(b->mm->store, &err) < 0)
+            panic("the edge database was damaged, and no new one can be made: %s", error_text(&err));
+        if (apply_all(b, &err) == 0)
+            return;
+    }
+    apply_each(b);
 }
 
 /* ---- on the loop's thread ---- */
@@ -110,7 +139,10 @@ static void downstream_done(struct metamanager *mm, struct job *j) {
     job_free(j);
 }
 
-static void told_of_disk(struct metamanager *mm, const struct error *err) {
+static void tell_of_disk(struct metamanager *mm, const struct batch *b) {
+    const struct error *err = &b->failed;
+    if (!b->wrote)
+        return;
     if (err->code == ERR_NONE) {
         log_once_recovered(&mm->disk, LOG_COMPONENT, "the edge database takes writes again file=%s",
                            mm->config->database);
@@ -128,9 +160,8 @@ static void batch_done(void *arg) {
     struct metamanager *mm = b->mm;
     struct job *j, *next;
     mm->batch = NULL;
-    told_of_disk(mm, &b->failed);
+    tell_of_disk(mm, b);
     LL_FOREACH_SAFE (b->jobs, j, next) {
-        j->failed = b->failed;
         if (j->kind == JOB_PUT || j->kind == JOB_DELETE)
             downstream_done(mm, j);
         else
@@ -186,7 +217,7 @@ static bool is_volume_operation(const char *operation) {
 }
 
 /* An answer that came after its request had given up. If it is an object that the cloud counts on us to keep, it is
- * kept; acknowledging it unread would tell the cloud that we have it. */
+ * kept: on a slow link every answer may be late. One that was deleted meanwhile stays deleted. */
 static void late_answer(struct metamanager *mm, struct message *m) {
     bool ok, object = yyjson_is_obj(m->content) && !content_is_wrapper(m->content, &ok) &&
                       !json_get(m->content, "ErrStatus") && *m->resource_version;
