@@ -6,6 +6,7 @@
 #include "edge/edged/log_rotation.h"
 #include "edge/edged/node_agent.h"
 #include "edge/edged/pods.h"
+#include "edge/edged/static_pods.h"
 
 #define PROBE_MS 5000
 #define PROBE_DOWN_MS 1000
@@ -20,6 +21,7 @@ struct edged {
     struct pods *pods;
     struct pod_source *source;
     struct node_agent *node;
+    struct static_pods *static_pods;
     struct log_rotation *logs;
     struct image_gc *image_gc;
     struct eviction *eviction;
@@ -157,6 +159,10 @@ static int housekeeping_new(struct edged *e, struct error *err) {
 
 /* ---- life ---- */
 
+static const char *node_uid(void *arg) {
+    return node_agent_uid(((struct edged *)arg)->node);
+}
+
 struct edged *edged_new(struct loop *l, struct pool *p, struct bus *b, const struct edge_config *c, struct error *err) {
     struct edged *e = NEW(struct edged);
     *e = (struct edged){.loop = l, .bus = b, .config = c};
@@ -171,6 +177,7 @@ struct edged *edged_new(struct loop *l, struct pool *p, struct bus *b, const str
     e->events = cri_events_new(l, e->cri, pods_runtime_event, pods_events_state, e->pods);
     e->source = pod_source_new(e->pods);
     e->node = node_agent_new(l, p, b, c);
+    e->static_pods = e->pods->static_pods = static_pods_new(e->pods, node_uid, e);
     e->probe = timer_new(l, probe, e);
     return e;
 }
@@ -179,12 +186,16 @@ static void on_set_complete(void *arg) {
     tell_node(arg);
 }
 
+static void on_static_pods(void *arg) {
+    pod_source_start(((struct edged *)arg)->source);
+}
+
 int edged_start(struct edged *e, struct error *err) {
     e->pods->on_set_complete = on_set_complete;
     e->pods->on_set_complete_arg = e;
     bus_register(e->bus, MODULE_EDGED, on_message, e);
     node_agent_start(e->node);
-    pod_source_start(e->source);
+    static_pods_start(e->static_pods, on_static_pods, e); /* before any pod may be taken for unknown */
     timer_set(e->probe, 0);
     return 0;
 }
@@ -200,6 +211,7 @@ void edged_free(struct edged *e) {
     cri_events_free(e->events);
     cri_free(e->cri);
     pod_source_free(e->source);
+    static_pods_free(e->static_pods);
     eviction_free(e->eviction);
     image_gc_free(e->image_gc);
     log_rotation_free(e->logs);

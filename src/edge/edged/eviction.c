@@ -57,7 +57,7 @@ static int64_t priority_of(const struct pod *p) {
 }
 
 bool pod_is_critical(const struct pod *p) {
-    return priority_of(p) >= CRITICAL_PRIORITY;
+    return p->is_static || priority_of(p) >= CRITICAL_PRIORITY;
 }
 
 static int64_t requested(const struct pod *p, const char *resource) {

@@ -25,5 +25,5 @@ struct eviction_candidate {
 };
 /* The first to go: over its request before all within, then the lower priority, then the further above its request. */
 const struct eviction_candidate *eviction_first(const struct eviction_candidate *list, size_t n);
-/* Never evicted: system-critical priorities. */
+/* Never evicted: static pods, and system-critical priorities. */
 bool pod_is_critical(const struct pod *p);

@@ -328,6 +328,10 @@ const char *node_agent_ip(const struct node_agent *n) {
     return n->view.facts.ip;
 }
 
+const char *node_agent_uid(const struct node_agent *n) {
+    return n->stored ? object_uid(yyjson_doc_get_root(n->stored)) : "";
+}
+
 int64_t node_agent_allocatable_cpu_milli(const struct node_agent *n) {
     return node_allocatable(&n->view).cpu_milli;
 }

@@ -24,6 +24,7 @@ void node_agent_set_runtime(struct node_agent *n, const struct node_runtime *r);
 void node_agent_set_pressure(struct node_agent *n, const bool pressure[N_PRESSURES]);
 /* The node's first address, for hostIP; "" until found. */
 const char *node_agent_ip(const struct node_agent *n);
+const char *node_agent_uid(const struct node_agent *n); /* of the Node object; "" until known */
 int64_t node_agent_allocatable_cpu_milli(const struct node_agent *n);
 int64_t node_agent_allocatable_memory(const struct node_agent *n);
 void node_agent_free(struct node_agent *n);

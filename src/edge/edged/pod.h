@@ -8,6 +8,7 @@ struct pod {
     char *uid, *ns, *name;
     yyjson_doc *doc; /* owned; holds the rest */
     yyjson_val *obj, *spec;
+    bool is_static; /* from a file of the node; false from pod_new */
 };
 
 /* Copies the object. ERR_INVALID names the member that cannot be: uid, names, missing containers. */

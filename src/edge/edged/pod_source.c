@@ -2,6 +2,7 @@
 #define LOG_COMPONENT "edged"
 #include "base/log.h"
 #include "edge/edged/pod_worker.h"
+#include "edge/edged/static_pods.h"
 #include "kube/object.h"
 #include "wire/resource.h"
 
@@ -35,12 +36,19 @@ void pod_source_free(struct pod_source *s) {
     free(s);
 }
 
+/* The cloud's picture of a static pod. */
+static bool is_mirror(yyjson_val *obj) {
+    return object_annotation(obj, "kubernetes.io/config.mirror") != NULL;
+}
+
 /* True if the pod is one for this node. One that cannot be run is told, and spoils nothing for the others. */
 static bool take_pod(struct pods *ps, yyjson_val *obj, struct strlist *uids) {
     if (!str_eq(json_str(obj, "spec", "nodeName"), ps->config->node_name))
         return false;
-    if (object_annotation(obj, "kubernetes.io/config.mirror"))
-        return false; /* the cloud's picture of a static pod */
+    if (is_mirror(obj)) {
+        static_pods_mirror(ps->static_pods, obj, false);
+        return false;
+    }
     struct error err = ERROR_INIT;
     struct pod *p = pod_new(obj, &err);
     if (!p) {
@@ -111,7 +119,9 @@ static void pod_message(struct pod_source *s, struct message *m, const struct re
         take_pod(s->pods, obj, NULL);
     } else if (is_operation(m, OP_DELETE)) {
         const char *uid = object_uid(obj);
-        if (!str_empty(uid))
+        if (is_mirror(obj))
+            static_pods_mirror(s->pods->static_pods, obj, true);
+        else if (!str_empty(uid))
             pods_remove(s->pods, uid);
         else
             timer_set(s->retry, 0); /* which one? What is stored now tells */

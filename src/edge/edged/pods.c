@@ -162,7 +162,7 @@ void pods_remove(struct pods *ps, const char *uid) {
 void pods_set_complete(struct pods *ps, const struct strlist *uids) {
     struct pod_worker *w, *tmp;
     HASH_ITER (hh, ps->workers, w, tmp) {
-        if (w->pod && !strlist_has(uids, w->uid))
+        if (w->pod && !w->pod->is_static && !strlist_has(uids, w->uid))
             w->removed = true;
         worker_wake(w, 0);
     }

@@ -17,6 +17,7 @@
 struct pod_worker;
 struct rt_query;
 struct eviction;
+struct static_pods;
 
 struct pods {
     struct loop *loop;
@@ -28,7 +29,8 @@ struct pods {
     struct status_sync *status;
     struct event_recorder *events;
     const struct eviction *eviction; /* who may start under pressure; NULL: everybody */
-    struct http_client *http;        /* for hooks and probes; made when first needed */
+    struct static_pods *static_pods;
+    struct http_client *http; /* for hooks and probes; made when first needed */
     struct pod_node node;
     struct dns_settings dns;
     struct resource_policy resources;

@@ -15,6 +15,7 @@
 struct entry {
     struct status_sync *sync;
     char *uid, *ns, *name;
+    char *cloud_uid;        /* of the API server's object; NULL: a static pod without a mirror */
     yyjson_doc *known;      /* the API server's status */
     yyjson_mut_doc *wanted; /* ours; NULL: none yet */
     yyjson_doc *sent;       /* in flight */
@@ -80,6 +81,7 @@ static struct entry *ensure(struct status_sync *s, const struct pod *p) {
     e->uid = xstrdup(p->uid);
     e->ns = xstrdup(p->ns);
     e->name = xstrdup(p->name);
+    e->cloud_uid = p->is_static ? NULL : xstrdup(p->uid);
     e->backoff = BACKOFF(RETRY_FIRST_MS, RETRY_MAX_MS);
     e->retry = timer_new(s->loop, on_retry, e);
     HASH_ADD_KEYPTR(hh, s->entries, e->uid, strlen(e->uid), e);
@@ -95,6 +97,7 @@ static void entry_free(struct entry *e) {
     yyjson_mut_doc_free(e->wanted);
     yyjson_doc_free(e->sent);
     free(e->uid);
+    free(e->cloud_uid);
     free(e->ns);
     free(e->name);
     free(e);
@@ -131,8 +134,23 @@ static void set_known(struct entry *e, yyjson_val *status) {
 
 void status_sync_known(struct status_sync *s, const struct pod *p) {
     struct entry *e = ensure(s, p);
-    if (!e->request) /* while a patch is under way its answer is newer */
+    if (!p->is_static && !e->request) /* while a patch is under way its answer is newer */
         set_known(e, yyjson_obj_get(p->obj, "status"));
+}
+
+void status_sync_mirror(struct status_sync *s, const char *uid, const char *mirror_uid, yyjson_val *status) {
+    struct entry *e = find(s, uid);
+    if (!e)
+        return;
+    bool same = str_eq(e->cloud_uid, mirror_uid);
+    if (!same) {
+        free(e->cloud_uid);
+        e->cloud_uid = xstrdup_null(mirror_uid);
+    }
+    if (!same || !e->request)
+        set_known(e, status);
+    timer_set(e->retry, 0);
+    s->rebuild(s->arg, e->uid);
 }
 
 yyjson_val *status_sync_base(struct status_sync *s, const char *uid) {
@@ -185,7 +203,7 @@ static char *make_patch(struct entry *e) {
                   t ? error_text(&err) : "the Pod type is not in the schema");
     } else if (patch) {
         yyjson_mut_val *meta = json_ensure_obj(d, patch, "metadata");
-        json_set_str(d, meta, "uid", e->uid);
+        json_set_str(d, meta, "uid", e->cloud_uid);
         text = json_write_mut(patch, NULL);
     }
     yyjson_doc_free(from);
@@ -218,7 +236,7 @@ static void on_patched(void *arg, struct message *answer, const struct error *er
     } else {
         yyjson_val *object = json_get(answer->content, "Object");
         backoff_reset(&e->backoff);
-        if (str_eq(object_uid(object), e->uid) && yyjson_obj_get(object, "status")) {
+        if (str_eq(object_uid(object), e->cloud_uid) && yyjson_obj_get(object, "status")) {
             set_known(e, yyjson_obj_get(object, "status"));
         } else {
             yyjson_doc_free(e->known);
@@ -251,7 +269,7 @@ static void send_delete(struct entry *e) {
 }
 
 static void try_send(struct entry *e) {
-    if (e->request || !e->wanted)
+    if (e->request || !e->wanted || !e->cloud_uid)
         return;
     _cleanup_(free_p) char *patch = make_patch(e);
     if (!patch) {

@@ -13,6 +13,8 @@ void status_sync_free(struct status_sync *s);
 
 /* What the API server is known to have: from the stored pod, and from each of its messages. */
 void status_sync_known(struct status_sync *s, const struct pod *p);
+/* A static pod's mirror in the cloud: only to it is the status sent. uid NULL: there is none. status may be NULL. */
+void status_sync_mirror(struct status_sync *s, const char *uid, const char *mirror_uid, yyjson_val *status);
 /* That known status; NULL if none. Borrowed until the next call. */
 yyjson_val *status_sync_base(struct status_sync *s, const char *uid);
 /* The status to reach; taken. Nothing is sent if nothing differs. */
