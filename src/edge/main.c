@@ -9,6 +9,7 @@
 #include "edge/edged/edged.h"
 #include "edge/edgehub/edgehub.h"
 #include "edge/metamanager/metamanager.h"
+#include "edge/monitor.h"
 #include "edge/settle.h"
 #include "net/loop.h"
 #include "net/pool.h"
@@ -37,6 +38,7 @@ struct edgecore {
     struct metamanager *metamanager;
     struct edged *edged;
     struct edgehub *edgehub;
+    struct monitor *monitor;
     struct timer *stopping, *settling;
     int64_t stop_waited_ms;
 };
@@ -85,6 +87,29 @@ static void edgehub_drop(struct edgecore *e) {
     edgehub_free(e->edgehub);
 }
 
+static const char *not_ready(void *arg) {
+    const struct edgecore *e = arg;
+    if (e->stopping)
+        return "edgecore is stopping";
+    if (e->metamanager && !metamanager_storing(e->metamanager))
+        return "the edge database cannot be written to";
+    return e->edged ? edged_not_ready(e->edged) : NULL;
+}
+
+static bool monitor_wanted(const struct edgecore *e) {
+    return e->config.edged.read_only_port > 0;
+}
+static int monitor_make(struct edgecore *e, struct error *err) {
+    e->monitor = monitor_new(e->loop, &e->config.edged, not_ready, e);
+    return 0;
+}
+static void monitor_end(struct edgecore *e) {
+    monitor_free(TAKE(e->monitor));
+}
+static void monitor_drop(struct edgecore *e) {
+    monitor_free(e->monitor);
+}
+
 /* In start order; stopped in the reverse one. */
 static const struct component {
     const char *name;
@@ -96,6 +121,7 @@ static const struct component {
     {"metamanager", metamanager_wanted, metamanager_make, metamanager_end, metamanager_drop},
     {"edged", edged_wanted, edged_make, edged_end, edged_drop},
     {"edgehub", edgehub_wanted, edgehub_make, edgehub_end, edgehub_drop},
+    {"monitor", monitor_wanted, monitor_make, monitor_end, monitor_drop},
 };
 
 static int start_components(struct edgecore *e, struct error *err) {

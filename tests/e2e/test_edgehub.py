@@ -1,7 +1,9 @@
 """edgecore's side of the wire, against a cloud that a test can make misbehave. Nothing else runs: edged is off."""
 
+import http.client
 import json
 import os
+import socket
 import sqlite3
 import stat
 import threading
@@ -11,7 +13,7 @@ import pytest
 
 from harness.cluster import program
 from harness.fake_cloud import FakeCloud, downstream
-from harness.processes import Process, wait_for
+from harness.processes import Process, free_port, wait_for
 
 NODE = "edge-1"
 
@@ -19,6 +21,7 @@ NODE = "edge-1"
 class Edge:
     def __init__(self, folder, cloud, token=None, heartbeat=15):
         self.dir, self.cloud = str(folder), cloud
+        self.monitor_port = free_port()
         self.config = os.path.join(self.dir, "edgecore.yaml")
         self.database = os.path.join(self.dir, "edge.db")
         self.process = None
@@ -31,6 +34,8 @@ modules:
   edged:
     enable: false
     hostnameOverride: {NODE}
+    tailoredKubeletConfig:
+      readOnlyPort: {self.monitor_port}
   edgeHub:
     token: {token or cloud.pki.token()}
     httpServer: https://127.0.0.1:{cloud.https_port}
@@ -46,6 +51,17 @@ modules:
     def start(self):
         self.process = Process([program("edgecore"), "--config", self.config], os.path.join(self.dir, "edgecore.log"))
         return self
+
+    def get(self, path):
+        """Status and text of what edgecore serves to operators."""
+        c = http.client.HTTPConnection("127.0.0.1", self.monitor_port, timeout=10)
+        c.request("GET", path)
+        answer = c.getresponse()
+        return answer.status, answer.read().decode()
+
+    def metric(self, name):
+        line = next(line for line in self.get("/metrics")[1].splitlines() if line.startswith(name + " "))
+        return float(line.rsplit(" ", 1)[1])
 
     def rows(self):
         with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True) as db:
@@ -237,6 +253,35 @@ def test_a_cloud_that_is_down_is_told_once_and_found_again(edge, cloud):
     wait_for("the other line", lambda: "can be reached again" in edge.process.log())
     lines = [line.split(" ", 1)[1] for line in edge.process.log().splitlines() if "no connection to the cloud" in line]
     assert lines and sorted(lines) == sorted(set(lines))  # how it failed may vary; each way is told once
+
+
+def test_health_and_metrics_are_served_to_this_machine(edge, cloud):
+    edge.start()
+    s = cloud.session()
+    wait_for("the connection to be counted", lambda: edge.metric("selvage_edgehub_connected") == 1)
+    assert edge.get("/healthz") == edge.get("/healthz/syncloop") == edge.get("/readyz") == (200, "ok")
+    m = downstream("update", "default/configmap/c", {"metadata": {"name": "c", "namespace": "default", "uid": "u"}})
+    s.send(m)
+    acked(s, m)
+    assert edge.metric("selvage_metamanager_stored_total") == 1
+    assert edge.metric("process_resident_memory_bytes") > 0
+    assert edge.get("/pods")[0] == 404
+    with socket.create_connection(("127.0.0.1", edge.monitor_port)) as c:
+        c.sendall(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        assert b" 405 " in c.recv(100) or b" 413 " in c.recv(100)
+    cloud.accepting = False
+    s.cut()
+    wait_for("the end to be counted", lambda: edge.metric("selvage_edgehub_connected") == 0)
+    assert edge.get("/readyz")[0] == 200  # offline is no reason to be called unready
+
+
+def test_a_monitoring_port_in_use_stops_nothing_and_is_tried_again(edge, cloud):
+    with socket.create_server(("127.0.0.1", edge.monitor_port)):
+        edge.start()
+        cloud.session()
+        wait_for("the line", lambda: "metrics and health are not served" in edge.process.log())
+    wait_for("the port to be taken", lambda: edge.get("/healthz")[0] == 200)
+    assert edge.process.log().count("metrics and health are not served") == 1
 
 
 def test_a_control_message_is_answered(edge, cloud):

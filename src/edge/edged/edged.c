@@ -41,10 +41,16 @@ static void on_message(void *arg, struct message *m) {
 
 /* ---- probing the runtime ---- */
 
+const char *edged_not_ready(const struct edged *e) {
+    if (e->not_ready)
+        return e->not_ready;
+    if (!e->up)
+        return "the container runtime has not answered yet";
+    return e->pods->set_complete ? NULL : "the stored pods have not been read yet";
+}
+
 static void tell_node(struct edged *e) {
-    const char *why = e->not_ready;
-    if (!why && !e->pods->set_complete)
-        why = "the stored pods have not been read yet";
+    const char *why = edged_not_ready(e);
     node_agent_set_runtime(e->node, &(struct node_runtime){.version = e->version ? e->version : "", .not_ready = why});
     pods_set_node(e->pods, node_agent_ip(e->node), node_agent_allocatable_cpu_milli(e->node),
                   node_agent_allocatable_memory(e->node));

@@ -16,6 +16,9 @@ struct edged *edged_new(struct loop *l, struct pool *p, struct bus *b, const str
                         struct error *err) MUST_CHECK;
 /* Reads the stored pods and begins to run them, connected or not. */
 int edged_start(struct edged *e, struct error *err) MUST_CHECK;
+/* Why pods cannot be run now (the runtime, its network, the stored pods); NULL: they can. Valid until the next turn of
+ * the loop. */
+const char *edged_not_ready(const struct edged *e);
 /* Stops supervising: containers go on running. */
 void edged_stop(struct edged *e);
 void edged_free(struct edged *e);

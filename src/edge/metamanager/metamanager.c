@@ -297,6 +297,10 @@ void metamanager_stop(struct metamanager *mm) {
     mm->stopped = true;
 }
 
+bool metamanager_storing(const struct metamanager *mm) {
+    return mm->disk.told == 0;
+}
+
 bool metamanager_idle(const struct metamanager *mm) {
     return !mm->batch && !mm->waiting;
 }

@@ -45,5 +45,6 @@ struct metamanager *metamanager_new(struct loop *l, struct pool *p, struct bus *
 int metamanager_start(struct metamanager *m, struct error *err) MUST_CHECK;
 /* Takes no more messages. What was accepted is still committed: wait with metamanager_idle. */
 void metamanager_stop(struct metamanager *m);
+bool metamanager_storing(const struct metamanager *m); /* false while commits fail, e.g. on a full disk */
 bool metamanager_idle(const struct metamanager *m);
 void metamanager_free(struct metamanager *m); /* after pool_free, or when idle */
