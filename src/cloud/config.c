@@ -60,7 +60,9 @@ static const struct config_key keys[] = {
     IGNORED("modules.edgeController.load"),
 
     IGNORED("modules.cloudStream"),
-    IGNORED("modules.deviceController"),
+    BOOLEAN("modules.deviceController.enable", device_controller.enable, "true"),
+    IGNORED("modules.deviceController.buffer"),
+    IGNORED("modules.deviceController.load"),
     IGNORED("modules.dynamicController"),
     IGNORED("modules.iptablesManager"),
     IGNORED("modules.router"),

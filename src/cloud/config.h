@@ -26,6 +26,9 @@ struct cloud_config {
         bool enable;
         int64_t node_update_frequency_s;
     } edge_controller;
+    struct {
+        bool enable;
+    } device_controller;
 };
 
 extern const struct config_schema cloud_config_schema;

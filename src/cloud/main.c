@@ -9,6 +9,7 @@
 #include "cloud/cloudhub/https.h"
 #include "cloud/config.h"
 #include "cloud/crds.h"
+#include "cloud/devicecontroller/devicecontroller.h"
 #include "cloud/edgecontroller/edgecontroller.h"
 #include "cloud/options.h"
 #include "cloud/sync_call.h"
@@ -29,6 +30,7 @@ struct cloudcore {
     struct token_keeper *token_keeper;
     struct hub_https *https;
     struct edgecontroller *edgecontroller;
+    struct devicecontroller *devicecontroller; /* NULL: not enabled */
     struct cloudhub *hub;
     struct error failed; /* why the loop was left, if not by a signal */
     bool stopped;        /* by a signal */
@@ -144,6 +146,21 @@ static void node_disconnected(void *arg, const char *node) {
     log_debug("node away node=%s", node);
 }
 
+static void node_connected(void *arg, const char *node) {
+    struct cloudcore *c = arg;
+    edgecontroller_connected(c->edgecontroller, node);
+    if (c->devicecontroller)
+        devicecontroller_connected(c->devicecontroller, node);
+}
+
+static void node_asks(void *arg, struct hub_request *r) {
+    struct cloudcore *c = arg;
+    if (c->devicecontroller && str_eq(r->message->source, MODULE_TWIN))
+        devicecontroller_request(c->devicecontroller, r);
+    else
+        edgecontroller_request(c->edgecontroller, r);
+}
+
 /* Nodes come in once it is known what is theirs: before that, every request would have to be refused. */
 static void open_hub(void *arg) {
     struct cloudcore *c = arg;
@@ -153,15 +170,17 @@ static void open_hub(void *arg) {
                                        .config = &c->config,
                                        .pki = &c->pki,
                                        .kubernetes_ca_pem = buf_bytes(&c->kube_config.ca_pem),
-                                       .connected = edgecontroller_connected,
+                                       .connected = node_connected,
                                        .disconnected = node_disconnected,
-                                       .request = edgecontroller_request,
-                                       .arg = c->edgecontroller};
+                                       .request = node_asks,
+                                       .arg = c};
     if (cloudhub_start(&c->hub, &o, &c->failed) < 0) {
         loop_stop(c->loop);
         return;
     }
     edgecontroller_set_hub(c->edgecontroller, c->hub);
+    if (c->devicecontroller)
+        devicecontroller_set_hub(c->devicecontroller, c->hub);
     log_info("ready version=%s", SELVAGE_VERSION);
 }
 
@@ -174,9 +193,24 @@ static int start_edgecontroller(struct cloudcore *c, struct error *err) {
     return 0;
 }
 
+static int start_devicecontroller(struct cloudcore *c, struct error *err) {
+    (void)err;
+    if (!c->config.device_controller.enable)
+        return 0;
+    c->devicecontroller = devicecontroller_new(&(struct devicecontroller_options){.loop = c->loop, .kube = c->kube});
+    devicecontroller_start(c->devicecontroller);
+    return 0;
+}
+
+static void stop_devicecontroller(struct cloudcore *c) {
+    devicecontroller_free(TAKE(c->devicecontroller));
+}
+
 static void stop_edgecontroller(struct cloudcore *c) {
     if (c->edgecontroller)
         edgecontroller_set_hub(c->edgecontroller, NULL);
+    if (c->devicecontroller)
+        devicecontroller_set_hub(c->devicecontroller, NULL);
     cloudhub_stop(c->hub);
     edgecontroller_free(c->edgecontroller);
 }
@@ -192,6 +226,7 @@ static const struct component {
     {"kube client", start_kube, stop_kube},
     {"pki", start_pki, stop_pki},
     {"https", start_https, stop_https},
+    {"devicecontroller", start_devicecontroller, stop_devicecontroller},
     {"edgecontroller and cloudhub", start_edgecontroller, stop_edgecontroller},
 };
 
