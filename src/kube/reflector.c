@@ -422,6 +422,10 @@ yyjson_val *reflector_get(const struct reflector *r, const char *ns, const char 
     return e ? cache_object(e) : NULL;
 }
 
+bool reflector_has(const struct reflector *r, const char *ns, const char *name) {
+    return cache_find(&r->cache, ns ? ns : "", name) != NULL;
+}
+
 size_t reflector_count(const struct reflector *r) {
     return HASH_COUNT(r->cache.entries);
 }

@@ -40,5 +40,6 @@ void reflector_free(struct reflector *r);
 bool reflector_synced(const struct reflector *r);
 yyjson_val *reflector_get(const struct reflector *r, const char *ns,
                           const char *name); /* borrowed; NULL if unknown or not kept */
+bool reflector_has(const struct reflector *r, const char *ns, const char *name); /* also of what is not kept */
 size_t reflector_count(const struct reflector *r);
 void reflector_each(const struct reflector *r, void (*fn)(void *arg, yyjson_val *object), void *arg);

@@ -184,6 +184,23 @@ def test_what_the_cloud_answered_is_there_after_kill_9(joined):
     joined.cloud.kubectl("delete", "configmap", *names)
 
 
+def test_a_pod_deleted_behind_its_nodes_back_is_ended_when_the_node_is_back(joined):
+    """Its deletion was on its way to the node in a cloudcore that is no more."""
+    node, network = joined.nodes[0], joined.networks[0]
+    joined.cloud.apply(pod("behind", SLEEP))
+    joined.wait_running("behind")
+    network.down()
+    try:
+        joined.cloud.kubectl("delete", "pod", "behind", "--grace-period=0", "--force")
+        joined.cloud.process.kill()
+        joined.cloud.start()
+    finally:
+        network.up()
+    wait_for("its containers to end", lambda: not node.containerd.containers())
+    assert gone(joined, "behind")
+    node.wait_ready()
+
+
 def test_a_wrong_token_is_refused_with_a_line_that_says_so(joined):
     good = joined.cloud.join_token()
     parts = good.split(".")

@@ -61,6 +61,23 @@ static void a_newer_version_waits_for_the_answer_to_the_older(void **state) {
     node_queue_free(q);
 }
 
+static void a_deletion_without_uid_is_void_once_the_object_is_made_anew(void **state) {
+    struct node_queue *q = node_queue_new(8);
+    node_queue_put(q, object("", "", OP_DELETE));
+    assert_true(next(q, 0)->deletion);
+    node_queue_put(q, object("new", "5", OP_INSERT));
+    assert_string_equal(next(q, 0)->key, "new");
+    node_queue_put(q, object("", "", OP_DELETE));
+    node_queue_put(q, object("newer", "6", OP_INSERT));
+    assert_string_equal(next(q, 0)->key, "newer");
+    bool again;
+    while (node_queue_next(q, QUEUE_RESEND_MS + 1, &again)) {
+        assert_true(again);
+        assert_int_equal(node_queue_length(q), 2); /* neither deletion is among them */
+    }
+    node_queue_free(q);
+}
+
 static void other_objects_do_not_wait(void **state) {
     struct node_queue *q = node_queue_new(8);
     node_queue_put(q, object("a", "1", OP_INSERT));
@@ -207,6 +224,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_the_newest_waiting_version_is_sent),
         cmocka_unit_test(a_newer_version_waits_for_the_answer_to_the_older),
+        cmocka_unit_test(a_deletion_without_uid_is_void_once_the_object_is_made_anew),
         cmocka_unit_test(other_objects_do_not_wait),
         cmocka_unit_test(no_more_than_the_window_is_on_its_way),
         cmocka_unit_test(an_unanswered_message_is_repeated_and_then_goes_to_the_end_of_the_line),

@@ -76,15 +76,18 @@ int hub_item_new(const struct message *m, struct hub_item **out, struct error *e
         return error_set(err, ERR_TOO_LARGE, "message %s for %s is larger than %u bytes", m->operation, m->resource,
                          MESSAGE_MAX);
 
-    size_t id_size = strlen(m->id) + 1, key_size = strlen(key) + 1;
-    struct hub_item *i = xmalloc(sizeof *i + id_size + key_size + text.len);
-    char *p = i->memory;
-    memcpy(p, m->id, id_size);
-    memcpy(p + id_size, key, key_size);
-    memcpy(p + id_size + key_size, text.ptr, text.len);
-    i->id = p;
-    i->key = p + id_size;
-    i->text = p + id_size + key_size;
+    const char *strings[] = {m->id, key, m->resource};
+    size_t sizes[] = {strlen(m->id) + 1, strlen(key) + 1, strlen(m->resource) + 1};
+    struct hub_item *i = xmalloc(sizeof *i + sizes[0] + sizes[1] + sizes[2] + text.len);
+    char *p = i->memory, *at[ARRAY_LEN(strings)];
+    for (size_t s = 0; s < ARRAY_LEN(strings); s++) {
+        at[s] = memcpy(p, strings[s], sizes[s]);
+        p += sizes[s];
+    }
+    i->id = at[0];
+    i->key = at[1];
+    i->resource = at[2];
+    i->text = memcpy(p, text.ptr, text.len);
     i->len = text.len;
     i->rv = rv_number(m->resource_version);
     i->needs_ack = needs_ack;

@@ -7,7 +7,8 @@
 
 struct hub_item {
     const char *id;  /* msg_id: what the acknowledgement names */
-    const char *key; /* two items with the same key are versions of one object */
+    const char *key; /* two items with the same key are versions of one object: its uid, or the resource without one */
+    const char *resource;
     uint64_t rv;
     bool needs_ack;
     bool deletion;

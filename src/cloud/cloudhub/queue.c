@@ -92,6 +92,14 @@ static bool supersedes(const struct hub_item *item, const struct hub_item *known
     return item->deletion || item->rv > known->rv;
 }
 
+/* A deletion without uid means whatever has that name. Once the object was made anew it must not be sent (again). */
+static void drop_nameless_deletion(struct node_queue *q, const char *resource) {
+    struct entry *e;
+    HASH_FIND(by_key, q->keys, resource, strlen(resource), e);
+    if (e && e->item->deletion)
+        remove_entry(q, e);
+}
+
 void node_queue_put(struct node_queue *q, struct hub_item *item) {
     if (!item->needs_ack) {
         if (q->n_untracked >= QUEUE_MAX_UNTRACKED)
@@ -102,6 +110,8 @@ void node_queue_put(struct node_queue *q, struct hub_item *item) {
         q->n_untracked++;
         return;
     }
+    if (!item->deletion)
+        drop_nameless_deletion(q, item->resource);
     struct entry *e;
     HASH_FIND(by_key, q->keys, item->key, strlen(item->key), e);
     if (!e) {

@@ -22,7 +22,7 @@ struct node_queue *node_queue_new(unsigned window);
 void node_queue_free(struct node_queue *q); /* NULL is fine */
 
 /* Takes the item. A version that is not newer than what waits or is on its way is dropped; a deletion always counts,
- * and nothing of that object comes after it. */
+ * and nothing of that object comes after it. A deletion without uid counts until something of that name is put. */
 void node_queue_put(struct node_queue *q, struct hub_item *item);
 /* What to write now: a repetition that is due, or the next in line; NULL if nothing may be sent now. Borrowed until the
  * next call. *again: it was sent before. */

@@ -36,13 +36,14 @@ struct downstream {
 
 struct kind {
     enum watched watched;
-    const char *plural, *type; /* in URLs; in messages */
+    const char *plural, *type, *name; /* in URLs; in messages; of objects */
     enum location_kind location;
     const char *created; /* operation for a new object */
 };
-static const struct kind node_kind = {WATCH_NODES, "nodes", "node", 0, OP_UPDATE};
-static const struct kind configmap_kind = {WATCH_CONFIGMAPS, "configmaps", "configmap", LOCATION_CONFIGMAP, OP_INSERT};
-static const struct kind secret_kind = {WATCH_SECRETS, "secrets", "secret", LOCATION_SECRET, OP_UPDATE};
+static const struct kind node_kind = {WATCH_NODES, "nodes", "node", "Node", 0, OP_UPDATE};
+static const struct kind configmap_kind = {WATCH_CONFIGMAPS, "configmaps",       "configmap",
+                                           "ConfigMap",      LOCATION_CONFIGMAP, OP_INSERT};
+static const struct kind secret_kind = {WATCH_SECRETS, "secrets", "secret", "Secret", LOCATION_SECRET, OP_UPDATE};
 
 /* ---- sending ---- */
 
@@ -76,22 +77,28 @@ yyjson_val *downstream_pod(const struct downstream *d, const char *ns, const cha
     return reflector_get(d->reflectors[WATCH_PODS], ns, name);
 }
 
-void downstream_delete_stale_pod(struct downstream *d, const char *node, const char *ns, const char *name,
-                                 const char *uid) {
+/* The deletion of an object of which no more is known. */
+static void send_deletion(struct downstream *d, const char *node, const char *type, const char *kind, const char *ns,
+                          const char *name, const char *uid) {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-    yyjson_mut_val *pod = yyjson_mut_obj(doc);
-    json_set_str(doc, pod, "kind", "Pod");
-    json_set_str(doc, pod, "apiVersion", "v1");
-    yyjson_mut_val *metadata = json_ensure_obj(doc, pod, "metadata");
+    yyjson_mut_val *object = yyjson_mut_obj(doc);
+    json_set_str(doc, object, "kind", kind);
+    json_set_str(doc, object, "apiVersion", "v1");
+    yyjson_mut_val *metadata = json_ensure_obj(doc, object, "metadata");
     json_set_str(doc, metadata, "name", name);
     json_set_str(doc, metadata, "namespace", ns);
     if (!str_empty(uid))
         json_set_str(doc, metadata, "uid", uid);
     size_t len;
-    _cleanup_(free_p) char *text = json_write_mut(pod, &len);
+    _cleanup_(free_p) char *text = json_write_mut(object, &len);
     yyjson_mut_doc_free(doc);
+    send_text(d, node, type, OP_DELETE, ns, name, NULL, bytes_of(text, len));
+}
+
+void downstream_delete_stale_pod(struct downstream *d, const char *node, const char *ns, const char *name,
+                                 const char *uid) {
     log_info("the node reports a pod that is gone, telling it to delete it node=%s pod=%s/%s", node, ns, name);
-    send_text(d, node, "pod", OP_DELETE, ns, name, NULL, bytes_of(text, len));
+    send_deletion(d, node, "pod", "Pod", ns, name, uid);
 }
 
 /* ---- fetching for nodes that connect ---- */
@@ -140,9 +147,13 @@ struct converging {
     const struct kind *kind;
 };
 
+/* What is not there may have been deleted while the node was away, and we were, too. */
 static void converge_use(void *arg, const char *ns, const char *name) {
     struct converging *c = arg;
-    fetch_for(c->d, c->kind, ns, name, c->node);
+    if (reflector_has(c->d->reflectors[c->kind->watched], ns, name))
+        fetch_for(c->d, c->kind, ns, name, c->node);
+    else
+        send_deletion(c->d, c->node, c->kind->type, c->kind->name, ns, name, NULL);
 }
 
 static void converge_pod(void *arg, const char *ns, const char *name) {

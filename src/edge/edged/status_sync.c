@@ -23,6 +23,7 @@ struct entry {
     struct timer *retry;
     struct backoff backoff;
     bool finish; /* delete when the status is there */
+    bool ask;    /* send something even if nothing differs: the answer tells whether the pod is still wanted */
     UT_hash_handle hh;
 };
 
@@ -51,6 +52,7 @@ static void on_connected(void *arg, bool connected) {
             bus_request_cancel(e->request);
             e->request = NULL;
         }
+        e->ask = true; /* it may have been deleted meanwhile, and the cloud have forgotten to say so */
         timer_set(e->retry, 0);
     }
 }
@@ -222,6 +224,7 @@ static void on_patched(void *arg, struct message *answer, const struct error *er
     e->request = NULL;
     yyjson_doc *sent = TAKE(e->sent);
     yyjson_val *refused = answer ? message_content_error(answer) : NULL;
+    e->ask &= !answer || (refused && !is_gone(refused));
     if (!answer || str_eq(answer->operation, OP_ERROR)) {
         log_debug("status of pod %s/%s not stored yet: %s", e->ns, e->name, error_text(err));
         again_later(e);
@@ -269,16 +272,19 @@ static void send_delete(struct entry *e) {
 }
 
 static void try_send(struct entry *e) {
-    if (e->request || !e->wanted || !e->cloud_uid)
+    if (e->request || !e->cloud_uid)
         return;
-    _cleanup_(free_p) char *patch = make_patch(e);
-    if (!patch) {
-        if (e->finish)
-            send_delete(e);
+    _cleanup_(free_p) char *patch = e->wanted ? make_patch(e) : NULL;
+    if (!patch && e->wanted && e->finish) {
+        send_delete(e);
         return;
     }
+    if (!patch && e->ask)
+        patch = xasprintf("{\"metadata\":{\"uid\":\"%s\"}}", e->cloud_uid);
+    if (!patch)
+        return;
     yyjson_doc_free(e->sent);
-    e->sent = yyjson_mut_doc_imut_copy(e->wanted, NULL);
+    e->sent = e->wanted ? yyjson_mut_doc_imut_copy(e->wanted, NULL) : copy_val(yyjson_doc_get_root(e->known));
     e->request = bus_request(e->sync->bus, MODULE_METAMANAGER, request_for(e, "podpatch", OP_PATCH, patch, BYTES_EMPTY),
                              SEND_TIMEOUT_MS, on_patched, e);
 }
