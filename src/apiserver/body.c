@@ -41,8 +41,7 @@ static int check_type(const struct kind *k, yyjson_val *body, struct fail *f) {
     return 0;
 }
 
-/* What became of members that the kind does not have, as fieldValidation wants it. */
-static int report_unknown(struct draft *t, const struct strlist *unknown, bool patch) {
+int body_report_unknown(struct draft *t, const struct strlist *unknown, bool patch) {
     const struct kind *k = t->w->kind;
     if (unknown->count == 0 || t->w->fields == FIELDS_IGNORE)
         return 0;
@@ -82,11 +81,28 @@ int body_decode(struct draft *t) {
     if (!t->obj)
         return fail_bad_request(t->f, "%s in version \"%s\" cannot be handled as a %s: %s", k->kind, k->version,
                                 k->kind, error_text(&err));
-    return report_unknown(t, &unknown, false);
+    if (json_get(yyjson_doc_get_root(body), "metadata", "managedFields"))
+        t->sent = TAKE(body);
+    return body_report_unknown(t, &unknown, false);
 }
 
-static yyjson_mut_val *apply(struct draft *t, yyjson_mut_doc *d, yyjson_val *patch, struct error *err) {
-    yyjson_val *old = yyjson_doc_get_root(t->old_doc);
+/* The old object as a client knows it that patches its managedFields. Owned. */
+static yyjson_doc *old_with_managed_fields(const struct draft *t) {
+    _cleanup_(buf_free) struct buf text = BUF_INIT(4 * API_OBJECT_MAX);
+    _cleanup_(yyjson_mut_doc_free_p) yyjson_mut_doc *d = yyjson_doc_mut_copy(t->old_doc, NULL);
+    managed_append(&text, t->w->kind, t->old);
+    struct bytes name, list;
+    if (bytes_cut(buf_bytes(&text), ':', &name, &list)) {
+        yyjson_doc *fields = yyjson_read(list.ptr, list.len, 0);
+        json_set(d, json_ensure_obj(d, yyjson_mut_doc_get_root(d), "metadata"), "managedFields",
+                 yyjson_val_mut_copy(d, yyjson_doc_get_root(fields)));
+        yyjson_doc_free(fields);
+    }
+    return yyjson_mut_doc_imut_copy(d, NULL);
+}
+
+static yyjson_mut_val *apply(struct draft *t, yyjson_mut_doc *d, yyjson_val *old, yyjson_val *patch,
+                             struct error *err) {
     switch (t->w->body_type) {
     case BODY_JSON_PATCH:
         return patch_json(d, old, patch, err);
@@ -100,13 +116,14 @@ static yyjson_mut_val *apply(struct draft *t, yyjson_mut_doc *d, yyjson_val *pat
 int body_check_patch_type(const struct draft *t) {
     const struct kind *k = t->w->kind;
     bool strategic = t->w->body_type == BODY_STRATEGIC_PATCH && k->type && !k->custom;
-    if (t->w->body_type == BODY_JSON_PATCH || t->w->body_type == BODY_MERGE_PATCH || strategic)
+    bool apply_patch = t->w->body_type == BODY_APPLY_PATCH && k->ttl_s == 0;
+    if (t->w->body_type == BODY_JSON_PATCH || t->w->body_type == BODY_MERGE_PATCH || strategic || apply_patch)
         return 0;
     return fail_set(t->f, 415, "UnsupportedMediaType",
                     "the body of the request was in an unknown format - accepted media types include: "
                     "application/json-patch+json, application/merge-patch+json%s%s",
                     k->custom ? "" : ", application/strategic-merge-patch+json",
-                    t->w->body_type == BODY_APPLY_PATCH ? " (server-side apply is not offered by this server)" : "");
+                    k->ttl_s ? "" : ", application/apply-patch+yaml");
 }
 
 int body_patch(struct draft *t) {
@@ -120,8 +137,12 @@ int body_patch(struct draft *t) {
         return fail_bad_request(t->f, "the patch is not an object");
     if (t->w->body_type == BODY_JSON_PATCH && !yyjson_is_arr(yyjson_doc_get_root(patch)))
         return fail_bad_request(t->f, "the patch is not a list of operations");
+    static const char managed[] = "managedFields";
+    bool names_managers = memmem(text.ptr, text.len, managed, sizeof(managed) - 1);
+    _cleanup_(yyjson_doc_free_p) yyjson_doc *with = names_managers ? old_with_managed_fields(t) : NULL;
     _cleanup_(yyjson_mut_doc_free_p) yyjson_mut_doc *d = yyjson_mut_doc_new(NULL);
-    yyjson_mut_val *patched = apply(t, d, yyjson_doc_get_root(patch), &err);
+    yyjson_mut_val *patched =
+        apply(t, d, yyjson_doc_get_root(with ? with : t->old_doc), yyjson_doc_get_root(patch), &err);
     if (!patched && err.code == ERR_TOO_LARGE)
         return fail_set(t->f, 413, "RequestEntityTooLarge", "%s", error_text(&err));
     if (!patched && err.code == ERR_UNSUPPORTED)
@@ -138,5 +159,7 @@ int body_patch(struct draft *t) {
         fail_cause(t->f, "FieldValueInvalid", "patch", "Invalid value: %s", error_text(&err));
         return fail_invalid(t->f, k->group, k->kind, t->w->name);
     }
-    return report_unknown(t, &unknown, true);
+    if (names_managers)
+        t->sent = TAKE(result);
+    return body_report_unknown(t, &unknown, true);
 }

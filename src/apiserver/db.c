@@ -112,7 +112,7 @@ static int write_log(struct db *db, const struct db_write *w, const struct recor
     store_bind_text(st, 4, bytes_str(key->name));
     if (w->old) {
         sqlite3_bind_int64(st, 5, (int64_t)w->old->rev);
-        store_bind_blob(st, 6, record_text(w->old));
+        store_bind_blob(st, 6, record_stored(w->old));
     }
     return store_run(db->store, st, err);
 }
@@ -129,7 +129,7 @@ static int write_object(struct db *db, const struct db_write *w, const struct re
     store_bind_text(st, 3, bytes_str(key->name));
     if (w->new_) {
         sqlite3_bind_int64(st, 4, (int64_t)w->rev);
-        store_bind_blob(st, 5, record_text(w->new_));
+        store_bind_blob(st, 5, record_stored(w->new_));
     }
     return store_run(db->store, st, err);
 }

@@ -365,7 +365,7 @@ yyjson_mut_val *kind_decode(const struct kind *k, yyjson_mut_doc *d, yyjson_val 
     yyjson_mut_val *out = yyjson_mut_obj(d), *metadata = yyjson_mut_obj_remove_key(pruned, "metadata");
     if (!yyjson_mut_is_obj(metadata))
         metadata = yyjson_mut_obj(d);
-    json_remove(metadata, "managedFields"); /* not kept; embedded-api.md 4.7 */
+    json_remove(metadata, "managedFields"); /* kept apart: kube/ownership.h */
     json_remove(metadata, "selfLink");
     json_remove(pruned, "kind");
     json_remove(pruned, "apiVersion");

@@ -87,11 +87,8 @@ static void job_item(struct list_job *j, struct record *rec, yyjson_doc *doc) {
     bool converted = kind_needs_conversion(c->kind);
     if (j->any && c->form != FORM_TABLE)
         buf_add_char(&j->piece, ',');
-    if (c->form == FORM_JSON && !converted) {
-        if (c->kind->custom)
-            record_append(&j->piece, rec, 0);
-        else
-            record_append_bare(&j->piece, rec);
+    if ((c->form == FORM_JSON || c->form == FORM_UNMANAGED) && !converted) {
+        render_json(&j->piece, c->kind, rec, 0, c->form, !c->kind->custom);
         return;
     }
     _cleanup_(yyjson_doc_free_p) yyjson_doc *own = doc ? NULL : served_doc(c->kind, rec, 0);

@@ -10,6 +10,7 @@
 struct clause {
     struct bytes type, as, group, version;
     int quality; /* thousandths */
+    bool unmanaged;
 };
 
 static int read_quality(struct bytes v) {
@@ -38,6 +39,8 @@ static void read_parameter(struct clause *c, struct bytes text) {
         c->group = value;
     else if (bytes_eq_str(key, "v"))
         c->version = value;
+    else if (bytes_eq_str(key, "managedFields"))
+        c->unmanaged = bytes_eq_str(value, "none");
     else if (bytes_eq_str(key, "q"))
         c->quality = read_quality(value);
 }
@@ -90,7 +93,7 @@ int negotiate(struct bytes accept, unsigned allowed, enum answer_form *out) {
         struct clause c = read_clause(part);
         int form = form_of(&c);
         if (form >= 0 && (allowed & FORM_BIT(form)) && c.quality > best_quality) {
-            best = form;
+            best = form == FORM_JSON && c.unmanaged ? FORM_UNMANAGED : form;
             best_quality = c.quality;
         }
     }

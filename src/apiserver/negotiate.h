@@ -5,6 +5,8 @@
 
 enum answer_form {
     FORM_JSON,         /* the object or list itself */
+    FORM_UNMANAGED,    /* the same without metadata.managedFields, which most programs only throw away: the clause has
+                          managedFields=none. Other servers ignore that. Wherever FORM_JSON is allowed */
     FORM_TABLE,        /* meta.k8s.io Table */
     FORM_PARTIAL,      /* PartialObjectMetadata */
     FORM_PARTIAL_LIST, /* PartialObjectMetadataList */

@@ -29,8 +29,10 @@ static int find_parts(struct bytes text, uint32_t *head, uint32_t *rv_off, uint3
     return 0;
 }
 
-struct record *record_new(const char *ns, const char *name, struct bytes text, uint64_t rev, struct error *err) {
+struct record *record_new(const char *ns, const char *name, struct bytes stored, uint64_t rev, struct error *err) {
     uint32_t head, off, old_len;
+    struct bytes text = stored, owners = BYTES_EMPTY;
+    bytes_cut(stored, '\n', &text, &owners);
     if (find_parts(text, &head, &off, &old_len) < 0) {
         error_set(err, ERR_INVALID, "stored object %s/%s is not in the form that this server writes", ns, name);
         return NULL;
@@ -40,7 +42,7 @@ struct record *record_new(const char *ns, const char *name, struct bytes text, u
     uint32_t rv_len = (uint32_t)n;
     size_t ns_size = strlen(ns) + 1, name_size = strlen(name) + 1;
     size_t len = text.len - old_len + rv_len;
-    struct record *r = xmalloc(sizeof(*r) + ns_size + name_size + len + 1);
+    struct record *r = xmalloc(sizeof(*r) + ns_size + name_size + len + 1 + owners.len);
     char *p = (char *)(r + 1);
     r->ns = memcpy(p, ns, ns_size);
     p += ns_size;
@@ -50,13 +52,16 @@ struct record *record_new(const char *ns, const char *name, struct bytes text, u
     memcpy(p, text.ptr, off);
     memcpy(p + off, digits, rv_len);
     memcpy(p + off + rv_len, text.ptr + off + old_len, text.len - off - old_len);
-    p[len] = 0;
+    p[len] = '\n';
+    if (owners.len > 0)
+        memcpy(p + len + 1, owners.ptr, owners.len);
     r->refs = 1;
     r->head_len = head;
     r->rv_off = off;
     r->rv_len = rv_len;
     r->rev = rev;
     r->len = len;
+    r->owners_len = owners.len;
     return r;
 }
 
@@ -111,28 +116,25 @@ bool record_same(const struct record *r, struct bytes text) {
            memcmp(text.ptr + off + rv_len, r->text + r->rv_off + r->rv_len, tail) == 0;
 }
 
-/* The text from offset `from` on, with another resourceVersion (0: its own). A dry run's record has none: it is left
- * out, with the comma before it (uid stands there). */
-static int append_from(struct buf *out, const struct record *r, size_t from, uint64_t rev) {
-    size_t tail = r->rv_off + r->rv_len;
-    if (rev == 0 && r->rev != 0)
-        return buf_add(out, r->text + from, r->len - from);
-    if (rev == 0) {
+/* A dry run's record has no resourceVersion: it is left out, with the comma before it (uid stands there). */
+int record_append_with(struct buf *out, const struct record *r, uint64_t rev, struct bytes members, bool bare) {
+    size_t from = bare ? r->head_len : 0, tail = r->rv_off + r->rv_len + 1; /* behind the closing quote */
+    if (bare)
+        buf_add_char(out, '{');
+    if (rev == 0 && r->rev == 0) {
         buf_add(out, r->text + from, r->rv_off - sizeof(rv_key) - from);
-        return buf_add(out, r->text + tail + 1, r->len - tail - 1);
+    } else if (rev == 0) {
+        buf_add(out, r->text + from, tail - from);
+    } else {
+        buf_add(out, r->text + from, r->rv_off - from);
+        buf_addf(out, "%" PRIu64 "\"", rev);
     }
-    buf_add(out, r->text + from, r->rv_off - from);
-    buf_addf(out, "%" PRIu64, rev);
+    buf_add_bytes(out, members);
     return buf_add(out, r->text + tail, r->len - tail);
 }
 
 int record_append(struct buf *out, const struct record *r, uint64_t rev) {
-    return append_from(out, r, 0, rev);
-}
-
-int record_append_bare(struct buf *out, const struct record *r) {
-    buf_add_char(out, '{');
-    return append_from(out, r, r->head_len, 0);
+    return record_append_with(out, r, rev, BYTES_EMPTY, false);
 }
 
 yyjson_doc *record_parse(const struct record *r) {

@@ -2,7 +2,8 @@
  *
  * The text is compact and in a fixed order: kind, apiVersion, metadata {name, generateName, namespace, uid,
  * resourceVersion, ...}, the rest. So the head can be exchanged (lists, other versions) and the resourceVersion can be
- * replaced without parsing. Loop thread only; the writer thread reads records whose reference the loop thread holds. */
+ * replaced without parsing. Who owns which fields (kube/ownership.h) is stored behind the text, after a newline, which
+ * compact JSON never holds. Loop thread only; the writer thread reads records whose reference the loop thread holds. */
 #pragma once
 
 #include "base/json.h"
@@ -16,11 +17,12 @@ struct record {
     uint32_t rv_len;
     uint64_t rev; /* the resourceVersion */
     size_t len;   /* of the text */
+    size_t owners_len;
     const char *ns, *name, *text;
 };
 
-/* From text in the fixed order (record_write), with any resourceVersion; rev replaces it. ERR_INVALID if text has no
- * metadata.resourceVersion where it should be: a damaged database. */
+/* From a stored text in the fixed order (record_write), with any resourceVersion; rev replaces it. ERR_INVALID if text
+ * has no metadata.resourceVersion where it should be: a damaged database. */
 struct record *record_new(const char *ns, const char *name, struct bytes text, uint64_t rev,
                           struct error *err) MUST_CHECK;
 struct record *record_ref(struct record *r); /* NULL is fine */
@@ -35,9 +37,16 @@ bool record_same(const struct record *r, struct bytes text);
 /* Appends the record's text with other words for some of it. rev 0: its own; a
  * record of revision 0 (a dry run) has no resourceVersion. */
 int record_append(struct buf *out, const struct record *r, uint64_t rev);
-/* Without kind and apiVersion (items of built-in lists). */
-int record_append_bare(struct buf *out, const struct record *r);
+/* With more members of the metadata, JSON text that begins with a comma. bare: without kind and apiVersion (items of
+ * built-in lists). */
+int record_append_with(struct buf *out, const struct record *r, uint64_t rev, struct bytes members, bool bare);
 yyjson_doc *record_parse(const struct record *r);
 static inline struct bytes record_text(const struct record *r) {
     return (struct bytes){r->text, r->len};
+}
+static inline struct bytes record_owners(const struct record *r) { /* empty if nobody is known */
+    return (struct bytes){r->text + r->len + 1, r->owners_len};
+}
+static inline struct bytes record_stored(const struct record *r) { /* what record_new takes */
+    return (struct bytes){r->text, r->len + (r->owners_len ? 1 + r->owners_len : 0)};
 }

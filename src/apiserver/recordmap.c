@@ -97,9 +97,9 @@ void recordmap_put(struct recordmap *m, struct record *r) {
     size_t i = find_chunk(m, r->ns, r->name);
     struct recordmap_chunk *c = m->chunks[i];
     size_t at = find_place(c, r->ns, r->name, &found);
-    m->bytes += r->len;
+    m->bytes += record_stored(r).len;
     if (found) {
-        m->bytes -= c->items[at]->len;
+        m->bytes -= record_stored(c->items[at]).len;
         record_ref(r);
         record_unref(c->items[at]);
         c->items[at] = r;
@@ -122,7 +122,7 @@ void recordmap_remove(struct recordmap *m, const char *ns, const char *name) {
     size_t at = find_place(c, ns, name, &found);
     if (!found)
         return;
-    m->bytes -= c->items[at]->len;
+    m->bytes -= record_stored(c->items[at]).len;
     m->count--;
     record_unref(c->items[at]);
     memmove(c->items + at, c->items + at + 1, (c->n - at - 1) * sizeof(struct record *));

@@ -38,17 +38,26 @@ static void render_table(struct buf *out, const struct kind *k, yyjson_val *obje
     table_end(out);
 }
 
+void render_json(struct buf *out, const struct kind *k, const struct record *rec, uint64_t rev, enum answer_form form,
+                 bool bare) {
+    _cleanup_(buf_free) struct buf managed = BUF_INIT(TEXT_MAX);
+    if (form == FORM_JSON)
+        managed_append(&managed, k, rec);
+    record_append_with(out, rec, rev, buf_bytes(&managed), bare);
+}
+
 void render_object(struct buf *out, const struct kind *k, const struct record *rec, uint64_t rev, enum answer_form form,
                    enum table_include include, bool with_columns) {
-    if (form == FORM_JSON && !kind_needs_conversion(k)) {
-        record_append(out, rec, rev);
+    bool json = form == FORM_JSON || form == FORM_UNMANAGED;
+    if (json && !kind_needs_conversion(k)) {
+        render_json(out, k, rec, rev, form, false);
         return;
     }
     _cleanup_(yyjson_doc_free_p) yyjson_doc *doc = served_doc(k, rec, rev);
     yyjson_val *object = yyjson_doc_get_root(doc);
     if (form == FORM_TABLE)
         render_table(out, k, object, rev ? rev : rec->rev, include, with_columns);
-    else if (form == FORM_JSON)
+    else if (json)
         json_append(out, object);
     else
         table_partial_metadata(out, object);

@@ -24,7 +24,7 @@ static void serve_get(struct call *c) {
         answer_fail(c->http, &c->fail);
         return;
     }
-    if (c->form == FORM_JSON && !kind_needs_conversion(c->kind)) {
+    if (c->form == FORM_UNMANAGED && !kind_needs_conversion(c->kind)) {
         answer_json(c->http, 200, record_text(rec), c->q.pretty);
         return;
     }

@@ -74,15 +74,45 @@ static int read_dry_run(struct bytes query, bool *dry_run, struct fail *f) {
     return fail_invalid(f, "meta.k8s.io", "CreateOptions", "");
 }
 
-static int read_field_validation(struct bytes query, enum field_validation *out, struct fail *f) {
+/* Who writes: as the request says, else the program's name in its User-Agent. An applier has to say it. */
+static int read_manager(struct http_request *r, enum body_type type, char **out, struct fail *f) {
     struct error err = ERROR_INIT;
-    _cleanup_(free_p) char *v = NULL, *manager = NULL;
-    if (query_text(query, "fieldValidation", &v, &err) < 0 || query_text(query, "fieldManager", &manager, &err) < 0)
+    _cleanup_(free_p) char *manager = NULL;
+    if (query_text(http_query(r), "fieldManager", &manager, &err) < 0)
         return fail_bad_request(f, "%s", error_text(&err));
     if (manager && strlen(manager) > MANAGER_MAX) {
         fail_cause(f, "FieldValueTooLong", "fieldManager", "Too long: may not be more than %d bytes", MANAGER_MAX);
         return fail_invalid(f, "meta.k8s.io", "PatchOptions", "");
     }
+    for (const char *p = str_or(manager, ""); *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f) {
+            fail_cause(f, "FieldValueInvalid", "fieldManager",
+                       "Invalid value: should only contain printable characters");
+            return fail_invalid(f, "meta.k8s.io", "PatchOptions", "");
+        }
+    if (str_empty(manager) && type != BODY_APPLY_PATCH) {
+        struct bytes name;
+        bytes_cut(http_header(r, "User-Agent", NULL), '/', &name, NULL);
+        *out = bytes_dup(bytes_of(name.ptr, utf8_valid(name) ? (name.len < MANAGER_MAX ? name.len : MANAGER_MAX) : 0));
+    } else {
+        *out = TAKE(manager);
+    }
+    return 0;
+}
+
+static int read_force(struct bytes query, const struct write *w, bool *out, struct fail *f) {
+    *out = query_flag(query, "force");
+    if (!*out || (w->verb == WRITE_PATCH && w->body_type == BODY_APPLY_PATCH) || w->verb != WRITE_PATCH)
+        return 0;
+    fail_cause(f, "FieldValueForbidden", "force", "Forbidden: may not be specified for non-apply patch");
+    return fail_invalid(f, "meta.k8s.io", "PatchOptions", "");
+}
+
+static int read_field_validation(struct bytes query, enum field_validation *out, struct fail *f) {
+    struct error err = ERROR_INIT;
+    _cleanup_(free_p) char *v = NULL;
+    if (query_text(query, "fieldValidation", &v, &err) < 0)
+        return fail_bad_request(f, "%s", error_text(&err));
     if (str_empty(v) || strcmp(v, "Warn") == 0)
         *out = FIELDS_WARN;
     else if (strcmp(v, "Strict") == 0)
@@ -146,11 +176,14 @@ void serve_write(struct call *c, enum write_verb verb) {
                       .done = write_done};
     int rc = verb == WRITE_DELETE ? read_delete_options(c, &w.delete, &w.dry_run)
                                   : read_dry_run(http_query(r), &w.dry_run, &c->fail);
-    if (rc < 0 || read_field_validation(http_query(r), &w.fields, &c->fail) < 0) {
+    _cleanup_(free_p) char *manager = NULL;
+    if (rc < 0 || read_field_validation(http_query(r), &w.fields, &c->fail) < 0 ||
+        read_force(http_query(r), &w, &w.force, &c->fail) < 0 || read_manager(r, w.body_type, &manager, &c->fail) < 0) {
         delete_options_free(&w.delete);
         answer_fail(r, &c->fail);
         return;
     }
+    w.manager = manager;
     struct waiting *a = NEW(struct waiting);
     a->http = r;
     a->kind = kind_ref(c->kind);

@@ -37,6 +37,11 @@ const struct kind *server_kind(const struct apiserver *s, const char *group, con
 
 /* The record in the kind's served form. Owned. */
 yyjson_doc *served_doc(const struct kind *k, const struct record *rec, uint64_t rev);
+/* managed.c: appends `,"managedFields":[...]` where somebody owns something. */
+void managed_append(struct buf *out, const struct kind *k, const struct record *rec);
+/* Appends the record as JSON; for kinds that need no conversion. bare: without kind and apiVersion. */
+void render_json(struct buf *out, const struct kind *k, const struct record *rec, uint64_t rev, enum answer_form form,
+                 bool bare);
 /* Appends it in the form that the client wants; rev 0: the record's own. first_row: a Table with its columns. */
 void render_object(struct buf *out, const struct kind *k, const struct record *rec, uint64_t rev, enum answer_form form,
                    enum table_include include, bool with_columns);

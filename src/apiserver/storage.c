@@ -108,14 +108,14 @@ static void ring_push(struct storage *s, const struct change *c, int64_t at_ms) 
     record_ref(c->old);
     record_ref(c->new_);
     if (c->old)
-        s->ring_bytes += c->old->len;
+        s->ring_bytes += record_stored(c->old).len;
     c->resource->last_rev = c->rev;
 }
 
 static void ring_drop(struct storage *s) {
     struct kept_change *k = ring_at(s, 0);
     if (k->c.old)
-        s->ring_bytes -= k->c.old->len;
+        s->ring_bytes -= record_stored(k->c.old).len;
     s->compacted = k->c.rev;
     record_unref(k->c.old);
     record_unref(k->c.new_);

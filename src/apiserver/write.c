@@ -42,6 +42,8 @@ static struct op *op_new(struct draft *t, struct record *rec, int code) {
 
 /* ---- storing ---- */
 
+#define STORED_MAX (API_OBJECT_MAX * 2) /* the object and who owns what in it */
+
 /* Text and stored record mean the same, though their members stand in another order? */
 static bool same_meaning(const struct record *old, struct bytes text) {
     if (record_same(old, text))
@@ -76,14 +78,23 @@ int store_draft(struct draft *t) {
         return store_removal(t, t->code);
     if (stored_text(t, &text, &len) < 0)
         return -1;
-    struct bytes b = bytes_of(text, len);
-    if (t->old && same_meaning(t->old, b)) {
+    _cleanup_(buf_free) struct buf stored = BUF_INIT(STORED_MAX), owners = BUF_INIT(STORED_MAX);
+    bool same = t->old && same_meaning(t->old, bytes_of(text, len)), new_owners;
+    if (managed_settle(t, same ? BYTES_EMPTY : bytes_of(text, len), &owners, &new_owners) < 0)
+        return -1;
+    if (same && !new_owners) {
         storage_barrier(st, op_stored, op_new(t, t->old, t->code));
         return 0;
     }
     uint64_t rev = t->w->dry_run ? (t->old ? t->old->rev : 0) : storage_next_revision(st);
+    buf_add_bytes(&stored, same ? record_text(t->old) : bytes_of(text, len));
+    if (owners.len > 0) {
+        buf_add_char(&stored, '\n');
+        buf_add_bytes(&stored, buf_bytes(&owners));
+    }
     _cleanup_(record_unref_p) struct record *rec =
-        record_new(t->w->kind->namespaced ? t->w->ns : "", json_mut_str(t->obj, "metadata", "name"), b, rev, NULL);
+        record_new(t->w->kind->namespaced ? t->w->ns : "", json_mut_str(t->obj, "metadata", "name"), buf_bytes(&stored),
+                   rev, NULL);
     if (!rec)
         panic("apiserver: an object was written in the wrong form");
     struct op *op = op_new(t, rec, t->code);
@@ -187,15 +198,22 @@ static int find_old(struct draft *t) {
 
 static int write_change(struct draft *t) {
     const struct kind *k = t->w->kind;
-    bool patch = t->w->verb == WRITE_PATCH;
+    bool patch = t->w->verb == WRITE_PATCH, apply = patch && t->w->body_type == BODY_APPLY_PATCH;
     if (patch && body_check_patch_type(t) < 0)
         return -1;
+    if (apply && apply_decode(t) < 0)
+        return -1;
     if (find_old(t) < 0) {
+        if (apply && !*t->w->subresource)
+            return apply_to_old(t) < 0 ? -1 : create_decoded(t);
         if (patch || !k->create_on_update || *t->w->subresource)
             return fail_not_found(t->f, k->group, k->plural, t->w->name);
         return write_create(t);
     }
-    if ((patch ? body_patch(t) : body_decode(t)) < 0 || metadata_update(t) < 0 || separate_status(t) < 0)
+    if ((apply   ? apply_to_old(t)
+         : patch ? body_patch(t)
+                 : body_decode(t)) < 0 ||
+        metadata_update(t) < 0 || separate_status(t) < 0)
         return -1;
     defaults_apply(k, t->d, t->obj);
     if (draft_validate(t, t->w->subresource) < 0)
@@ -225,6 +243,8 @@ int write_submit(struct write *w, struct fail *f) {
     int rc = w->s->stopping ? fail_unavailable(f, "the server is shutting down") : decide(&t);
     record_unref(t.old);
     yyjson_doc_free(t.old_doc);
+    yyjson_doc_free(t.config);
+    yyjson_doc_free(t.sent);
     yyjson_mut_doc_free(t.d);
     strlist_free(&t.warnings);
     delete_options_free(&w->delete);

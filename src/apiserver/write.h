@@ -3,6 +3,7 @@
 #pragma once
 
 #include "apiserver/server.h"
+#include "kube/ownership.h"
 
 enum write_verb { WRITE_CREATE, WRITE_UPDATE, WRITE_PATCH, WRITE_DELETE };
 enum field_validation { FIELDS_WARN, FIELDS_STRICT, FIELDS_IGNORE };
@@ -36,6 +37,8 @@ struct write {
     struct bytes body; /* JSON, protobuf or a patch */
     bool dry_run;
     enum field_validation fields;
+    const char *manager;          /* whom the written fields belong to; NULL: the server itself */
+    bool force;                   /* an apply takes over what others own */
     struct delete_options delete; /* WRITE_DELETE; taken over */
     /* Called later, from the loop, once the outcome is on disk. NULL: nobody waits. */
     void (*done)(void *arg, struct write_result *r);
@@ -56,6 +59,8 @@ struct draft {
     yyjson_doc *old_doc; /* its served form; NULL if old is */
     yyjson_mut_doc *d;   /* holds obj */
     yyjson_mut_val *obj; /* the object to be, served form */
+    yyjson_doc *config;  /* what is applied, decoded; NULL: no apply */
+    yyjson_doc *sent;    /* {"metadata":{"managedFields":[...]}} that the client wants; NULL: it said nothing */
     struct strlist warnings;
     int code;
 };
@@ -69,8 +74,23 @@ int body_decode(struct draft *t) MUST_CHECK;
 int body_check_patch_type(const struct draft *t) MUST_CHECK;
 /* patch applied to the old object, decoded. */
 int body_patch(struct draft *t) MUST_CHECK;
+/* What became of members that the kind does not have, as fieldValidation wants it. */
+int body_report_unknown(struct draft *t, const struct strlist *unknown, bool patch) MUST_CHECK;
 /* Any JSON or protobuf body (DeleteOptions, Binding, reviews); an empty one gives NULL and 0. */
 int body_parse(struct bytes body, enum body_type type, yyjson_doc **out, struct fail *f) MUST_CHECK;
+
+/* apply.c: what the body applies, into t->config; then laid over the old object, into t->obj, or the object to create
+ * where there is no old one. */
+int apply_decode(struct draft *t) MUST_CHECK;
+int apply_to_old(struct draft *t) MUST_CHECK;
+
+/* managed.c: who owns what, to be stored with the text; BYTES_EMPTY: the text stays as it is. *changed: owners differ
+ * from those of the old object, times aside. */
+int managed_settle(struct draft *t, struct bytes text, struct buf *owners, bool *changed) MUST_CHECK;
+/* Who owned what of the old object (tree), and which of them the draft's applier is; -1: none. */
+void managed_before(const struct draft *t, struct ownership *o, const struct field_tree *tree, int *applier);
+/* The topology of the kind's objects, as stored. */
+struct topology managed_topology(const struct kind *k);
 
 /* metadata.c */
 int metadata_create(struct draft *t) MUST_CHECK;

@@ -16,6 +16,10 @@
 #define RETRY_FIRST_MS 100
 #define RETRY_MAX_MS 5000
 
+/* No part of ours looks at managedFields, and they are a third of an object. Servers that don't know the parameter
+ * ignore it. */
+static const char accept_json[] = "Accept: application/json;managedFields=none, application/json";
+
 struct kube_client {
     struct loop *loop;
     struct http_client *http;
@@ -118,7 +122,7 @@ static void call_refused(struct kube_call *call, const struct error *why) {
 static void call_attempt(struct kube_call *call) {
     struct kube_client *k = call->client;
     _cleanup_(free_p) char *type = NULL, *user = NULL;
-    const char *headers[MAX_HEADERS] = {"Accept: application/json"};
+    const char *headers[MAX_HEADERS] = {accept_json};
     size_t n = 1;
     refresh_token(k);
     if (k->token.len > 0)
@@ -251,7 +255,7 @@ void kube_call_cancel(struct kube_call *c) {
 
 struct http_call *kube_stream(struct kube_client *k, const struct kube_stream *s, struct error *err) {
     _cleanup_(free_p) char *url = make_url(k, s->path, s->query);
-    const char *headers[3] = {"Accept: application/json"};
+    const char *headers[3] = {accept_json};
     refresh_token(k);
     if (k->token.len > 0)
         headers[1] = k->token.ptr;

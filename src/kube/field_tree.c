@@ -124,6 +124,9 @@ void field_tree_init(struct field_tree *t, yyjson_val *object, struct topology t
                     .value = object, .topology = topology, .kind = TOPOLOGY_STRUCT, .parent = FIELD_NONE, .end = 1});
     if (yyjson_is_obj(object))
         add_members(t, 0, JSON_MAX_DEPTH);
+    for (uint32_t i = 1; i < t->count; i = t->nodes[i].end)
+        if (bytes_eq_str(t->nodes[i].name, "metadata")) /* nobody's, but for what is in it */
+            t->nodes[i].leaf = false;
     t->nodes[0].end = t->count;
 }
 

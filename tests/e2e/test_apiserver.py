@@ -594,15 +594,6 @@ def test_106_116_strategic_patch_of_a_node_status(api):
     api.ok("DELETE", f"{NODES}/{name}")
 
 
-def test_111_server_side_apply_is_refused_clearly(api):
-    name = unique()
-    body = refused(api.request("PATCH", f"{CM}/{name}?fieldManager=me", config_map(name),
-                               "application/apply-patch+yaml"), 415, "UnsupportedMediaType")
-    assert "application/merge-patch+json" in body["message"]
-
-
-# ---- 10.6 kinds ----
-
 def device_crd(plural, group):
     schema = {"type": "object", "properties": {
         "spec": {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}, "kept": {

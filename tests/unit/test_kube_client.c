@@ -111,7 +111,7 @@ static void an_object_is_answered(void **state) {
     assert_int_equal(o.status, 200);
     assert_int_equal(o.error.code, ERR_NONE);
     assert_string_equal(o.name, "web");
-    assert_non_null(strstr(seen.ptr, "Accept: application/json\r\n"));
+    assert_non_null(strstr(seen.ptr, "Accept: application/json;managedFields=none, application/json\r\n"));
     assert_non_null(strstr(seen.ptr, "Authorization: Bearer first\r\n"));
     assert_null(strstr(seen.ptr, "Impersonate"));
 }
