@@ -23,7 +23,8 @@ struct tls_client_options {
     struct bytes ca_pem;            /* trusted roots; empty: the system's */
     struct bytes cert_pem, key_pem; /* our identity; empty: none */
     bool use_system_roots;          /* in addition to ca_pem */
-    /* Only for fetching /ca.crt, whose bytes are then checked against the token's hash (wire-protocol.md 6.2). */
+    /* Only for fetching /ca.crt, whose bytes are then checked against the token's hash (wire-protocol.md 6.2), and for
+     * HTTPS probes of pods, where there is nobody to trust. */
     bool insecure_bootstrap;
 };
 

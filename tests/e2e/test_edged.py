@@ -1,10 +1,13 @@
 """Edged against a real containerd, with MetaManager and the cloud played by this test (edged_driver.c)."""
 
 import base64
+import concurrent.futures
 import copy
+import http.server
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -12,6 +15,7 @@ import threading
 import time
 import uuid
 
+import grpc
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -455,6 +459,120 @@ def test_probes_decide_readiness_and_restarts(edge):
     edge.apply(pod("sick", SLEEP, terminationGracePeriodSeconds=1, container={
         "livenessProbe": {**probe, "tcpSocket": {"port": 9}}}))
     wait_for("it to be restarted", lambda: edge.status("sick")["containerStatuses"][0]["restartCount"] == 1)
+
+
+def test_a_pod_on_the_hosts_namespaces(edge):
+    edge.apply(pod("host", SLEEP, hostNetwork=True, hostPID=True, hostIPC=True,
+                   hostAliases=[{"ip": "192.0.2.9", "hostnames": ["printer", "scanner"]}]))
+    status = edge.wait_ready("host", 60)
+    assert status["podIP"] == "192.0.2.7" and status["podIPs"] == [{"ip": "192.0.2.7"}]
+    assert edge.exec("host", "hostname").stdout.strip() == os.uname().nodename
+    for namespace in ("net", "pid", "ipc", "uts"):
+        assert edge.exec("host", "readlink", f"/proc/self/ns/{namespace}").stdout.strip() == \
+            os.readlink(f"/proc/self/ns/{namespace}"), namespace
+    assert "192.0.2.9\tprinter\tscanner" in edge.read_file("host", "/etc/hosts")
+
+
+def test_security_settings_reach_the_process(edge):
+    edge.apply(pod("guarded", SLEEP, shareProcessNamespace=True, hostname="gate", subdomain="yard", setHostnameAsFQDN=True,
+                   securityContext={"runAsUser": 1000, "runAsGroup": 2000, "fsGroup": 3000, "supplementalGroups": [4000],
+                                    "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "80"}],
+                                    "seccompProfile": {"type": "RuntimeDefault"}},
+                   dnsPolicy="None", dnsConfig={"nameservers": ["192.0.2.53"], "searches": ["edge.example"],
+                                                "options": [{"name": "ndots", "value": "2"}, {"name": "rotate"}]},
+                   volumes=[{"name": "data", "emptyDir": {}}],
+                   container={"volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                              "securityContext": {"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False,
+                                                  "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}}))
+    edge.wait_ready("guarded", 60)
+    assert edge.exec("guarded", "hostname").stdout.strip() == "gate.yard.default.svc.cluster.local"
+    status = dict(line.split(":\t", 1) for line in edge.read_file("guarded", "/proc/self/status").splitlines()
+                  if ":\t" in line)
+    assert status["Uid"].split()[0] == "1000" and status["Gid"].split()[0] == "2000"
+    assert {"3000", "4000"} <= set(status["Groups"].split())
+    assert int(status["CapBnd"], 16) == 1 << 10 and status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+    assert edge.exec("guarded", "touch", "/x").returncode != 0
+    assert edge.exec("guarded", "touch", "/data/x").returncode == 0
+    assert edge.exec("guarded", "stat", "-c", "%g", "/data/x").stdout.strip() == "3000"
+    assert edge.read_file("guarded", "/proc/sys/net/ipv4/ip_unprivileged_port_start").strip() == "80"
+    resolv = edge.read_file("guarded", "/etc/resolv.conf").splitlines()
+    assert resolv == ["search edge.example", "nameserver 192.0.2.53", "options ndots:2 rotate"], resolv
+    # With a shared process namespace the pause process is everybody's first.
+    assert "pause" in edge.read_file("guarded", "/proc/1/cmdline")
+
+
+def test_a_privileged_container_has_all_and_resources_become_limits(edge):
+    p = edge.apply(pod("strong", SLEEP, container={
+        "securityContext": {"privileged": True},
+        "resources": {"requests": {"cpu": "100m", "memory": "32Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}}}))
+    status = edge.wait_ready("strong", 60)
+    assert status["qosClass"] == "Burstable"
+    assert int(dict(line.split(":\t", 1) for line in edge.read_file("strong", "/proc/self/status").splitlines()
+                    if ":\t" in line)["CapEff"], 16) > 1 << 30
+    v1 = f"/sys/fs/cgroup/memory/kubepods/burstable/pod{p['metadata']['uid']}/memory.limit_in_bytes"
+    v2 = f"/sys/fs/cgroup/kubepods/burstable/pod{p['metadata']['uid']}/memory.max"
+    with open(v1 if os.path.exists(v1) else v2) as f:
+        assert int(f.read()) == 64 << 20
+
+
+def test_a_container_over_its_memory_is_told_as_oomkilled(edge):
+    edge.apply(pod("greedy", "tail /dev/zero", restartPolicy="Never",
+                   container={"resources": {"limits": {"memory": "16Mi"}}}))
+    status = edge.wait_phase("greedy", "Failed", 60)
+    kind, ended = state(status)
+    assert kind == "terminated" and ended["reason"] == "OOMKilled" and ended["exitCode"] == 137, ended
+
+
+def test_https_probes_do_not_ask_who_answers(edge, tmp_path):
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                    "/CN=nobody", "-keyout", tmp_path / "key", "-out", tmp_path / "cert"], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        edge.apply(pod("tls", SLEEP, container={"readinessProbe": {"periodSeconds": 1, "httpGet": {
+            "scheme": "HTTPS", "host": "127.0.0.1", "port": server.server_address[1], "path": "/"}}}))
+        edge.wait_ready("tls", 60)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_grpc_probes_ask_for_health(runtime):
+    answers = {"status": 2}  # NOT_SERVING
+    asked = []
+
+    def check(request, context):
+        asked.append(request)
+        return bytes([8, answers["status"]])
+
+    class Health(grpc.GenericRpcHandler):
+        def service(self, details):
+            return grpc.unary_unary_rpc_method_handler(check) if details.method == "/grpc.health.v1.Health/Check" else None
+
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(1), handlers=(Health(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    folder = tempfile.mkdtemp(prefix="sved")
+    edge = Edge(folder, runtime, nodeIP="127.0.0.1")
+    try:
+        edge.start()
+        edge.apply(pod("health", SLEEP, hostNetwork=True, container={"readinessProbe": {
+            "periodSeconds": 1, "grpc": {"port": port, "service": "meter"}}}))
+        edge.wait_phase("health", "Running", 60)
+        wait_for("two questions", lambda: len(asked) >= 2, 60)
+        assert asked[0] == b"\x0a\x05meter" and not is_ready(edge.status("health"))
+        answers["status"] = 1
+        edge.wait_ready("health", 60)
+        edge.delete("health", 0)
+        edge.wait_gone("health", 60)
+    finally:
+        edge.stop()
+        server.stop(0)
+        unmount_below(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_edgecore_killed_and_started_again_restarts_no_container(edge):

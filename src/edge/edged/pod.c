@@ -178,20 +178,6 @@ static int check_container(yyjson_val *c, const char *list, struct error *err) {
     const char *mount = json_str(c, "securityContext", "procMount");
     if (mount && !str_eq(mount, "Default"))
         return error_set(err, ERR_UNSUPPORTED, "%s.securityContext.procMount is not supported on this node", where);
-    static const char *const probes[] = {"startupProbe", "livenessProbe", "readinessProbe"};
-    for (size_t i = 0; i < ARRAY_LEN(probes); i++) {
-        if (is_set(json_get(c, probes[i], "grpc")))
-            return error_set(err, ERR_UNSUPPORTED, "%s.%s.grpc is not supported on this node", where, probes[i]);
-        /* Pods' certificates are signed by nobody in particular, and unverified TLS does not exist here. */
-        if (str_eq(json_str(c, probes[i], "httpGet", "scheme"), "HTTPS"))
-            return error_set(err, ERR_UNSUPPORTED, "%s.%s.httpGet.scheme: HTTPS is not supported on this node", where,
-                             probes[i]);
-    }
-    static const char *const hooks[] = {"postStart", "preStop"};
-    for (size_t i = 0; i < ARRAY_LEN(hooks); i++)
-        if (str_eq(json_str(c, "lifecycle", hooks[i], "httpGet", "scheme"), "HTTPS"))
-            return error_set(err, ERR_UNSUPPORTED,
-                             "%s.lifecycle.%s.httpGet.scheme: HTTPS is not supported on this node", where, hooks[i]);
     size_t i, max;
     yyjson_val *e;
     yyjson_arr_foreach (yyjson_obj_get(c, "env"), i, max, e) {

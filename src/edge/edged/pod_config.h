@@ -23,7 +23,6 @@ struct pod_config_context {
     const char *pod_dir;       /* <root>/pods/<uid> */
     const char *logs_dir;      /* podLogsDir */
     const char *cgroup_parent; /* NULL: the runtime's own choice */
-    const char *node_hostname;
     bool seccomp_default, cgroup_v2;
 };
 

@@ -1,6 +1,7 @@
-/* What lifecycle hooks and probes do: exec, httpGet, tcpSocket, sleep. */
+/* What lifecycle hooks and probes do: exec, httpGet, tcpSocket, grpc, sleep. */
 #include "base/clock.h"
 #include "edge/edged/pod_worker.h"
+#include "health.pb-c.h"
 #include "net/stream.h"
 
 #define HEADERS_MAX 64
@@ -12,6 +13,7 @@ struct hook {
     struct timer *timer;
     struct http_call *http;
     struct stream *tcp;
+    struct grpc_channel *grpc;
     bool cancelled; /* an exec cannot be called back: its answer is ignored */
     struct error error;
 };
@@ -19,6 +21,8 @@ struct hook {
 static void hook_free(struct hook *h) {
     timer_free(h->timer);
     stream_free(h->tcp);
+    if (h->grpc)
+        grpc_channel_free(h->grpc);
     free(h);
 }
 
@@ -129,16 +133,26 @@ static void add_headers(yyjson_val *get, struct strlist *out) {
     }
 }
 
+/* A pod's own certificate says nothing that its address does not: as everywhere, HTTPS here asks whether somebody
+ * answers, not who. */
+static struct http_client *client_for(struct pods *ps, bool https, struct error *err) {
+    struct http_client **client = https ? &ps->https : &ps->http;
+    struct http_client_options o = {.user_agent = "kube-lifecycle", .tls = {.insecure_bootstrap = https}};
+    if (!*client)
+        *client = http_client_new(ps->loop, &o, err);
+    return *client;
+}
+
 static int run_http(struct hook *h, yyjson_val *get, int64_t timeout_ms, struct error *err) {
-    struct pods *ps = h->c->worker->pods;
-    if (!ps->http &&
-        !(ps->http = http_client_new(ps->loop, &(struct http_client_options){.user_agent = "kube-lifecycle"}, err)))
+    bool https = str_eq(json_str(get, "scheme"), "HTTPS");
+    struct http_client *client = client_for(h->c->worker->pods, https, err);
+    if (!client)
         return -1;
     const char *host = host_of(h, get);
     const char *path = str_or(json_str(get, "path"), "/");
     bool v6 = strchr(host, ':') != NULL;
     _cleanup_(free_p) char *url =
-        xasprintf("http://%s%s%s:%lld%s%s", v6 ? "[" : "", host, v6 ? "]" : "",
+        xasprintf("%s://%s%s%s:%lld%s%s", https ? "https" : "http", v6 ? "[" : "", host, v6 ? "]" : "",
                   (long long)port_number(h->c->spec, yyjson_obj_get(get, "port")), path[0] == '/' ? "" : "/", path);
     struct strlist headers = {0};
     const char *list[HEADERS_MAX + 1] = {0};
@@ -152,9 +166,44 @@ static int run_http(struct hook *h, yyjson_val *get, int64_t timeout_ms, struct 
                                   .timeout_ms = (int)timeout_ms,
                                   .done = on_http,
                                   .arg = h};
-    h->http = http_call(ps->http, &o, err);
+    h->http = http_call(client, &o, err);
     strlist_free(&headers);
     return h->http ? 0 : -1;
+}
+
+static void on_health(void *arg, int status, const ProtobufCMessage *reply, const struct error *err) {
+    struct hook *h = arg;
+    const GrpcHealth__HealthCheckResponse *r = (const GrpcHealth__HealthCheckResponse *)reply;
+    struct error failed = ERROR_INIT;
+    if (!r)
+        error_set(&failed, err->code, "%s", error_text(err));
+    else if (r->status != GRPC_HEALTH__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING)
+        error_set(&failed, ERR_INTERNAL, "service unhealthy (responded with %d, SERVING is 1)", (int)r->status);
+    finish(h, failed.code ? &failed : NULL);
+}
+
+static int run_grpc(struct hook *h, yyjson_val *grpc, int64_t timeout_ms, struct error *err) {
+    const char *host = host_of(h, NULL);
+    int64_t port = json_int_or(yyjson_obj_get(grpc, "port"), 0);
+    if (port <= 0 || port > 65535)
+        return error_set(err, ERR_INVALID, "grpc.port is no port");
+    bool v6 = strchr(host, ':') != NULL;
+    _cleanup_(free_p) char *target = xasprintf("%s%s%s:%lld", v6 ? "[" : "", host, v6 ? "]" : "", (long long)port);
+    h->grpc = grpc_channel_new(h->c->worker->pods->loop, target, err);
+    if (!h->grpc)
+        return -1;
+    _cleanup_(free_p) char *service = xstrdup(str_or(json_str(grpc, "service"), ""));
+    GrpcHealth__HealthCheckRequest q = GRPC_HEALTH__HEALTH_CHECK_REQUEST__INIT;
+    q.service = service;
+    (void)grpc_call(h->grpc,
+                    &(struct grpc_call_options){.method = "/grpc.health.v1.Health/Check",
+                                                .request = &q.base,
+                                                .response_type = &grpc_health__health_check_response__descriptor,
+                                                .timeout_ms = (int)timeout_ms,
+                                                .max_message = 65536,
+                                                .done = on_health,
+                                                .arg = h});
+    return 0;
 }
 
 static void on_timer(void *arg) {
@@ -174,7 +223,7 @@ struct hook *hook_run(struct worker_container *c, yyjson_val *handler, const cha
     if (timeout_ms > 24 * 3600 * 1000)
         timeout_ms = 24 * 3600 * 1000;
     yyjson_val *exec = yyjson_obj_get(handler, "exec"), *get = yyjson_obj_get(handler, "httpGet");
-    yyjson_val *tcp = yyjson_obj_get(handler, "tcpSocket");
+    yyjson_val *tcp = yyjson_obj_get(handler, "tcpSocket"), *grpc = yyjson_obj_get(handler, "grpc");
     if (exec) {
         run_exec(h, exec, container_id, timeout_ms);
     } else if (get) {
@@ -182,6 +231,9 @@ struct hook *hook_run(struct worker_container *c, yyjson_val *handler, const cha
             timer_set(h->timer, 0);
     } else if (tcp) {
         if (run_tcp(h, tcp, timeout_ms, &h->error) < 0)
+            timer_set(h->timer, 0);
+    } else if (grpc) {
+        if (run_grpc(h, grpc, timeout_ms, &h->error) < 0)
             timer_set(h->timer, 0);
     } else {
         int64_t sleep_s = json_int_or(json_get(handler, "sleep", "seconds"), 0);
@@ -196,7 +248,7 @@ void hook_cancel(struct hook *h) {
     if (h->http) {
         http_call_cancel(h->http);
         hook_free(h);
-    } else if (h->tcp || timer_pending(h->timer)) {
+    } else if (h->tcp || h->grpc || timer_pending(h->timer)) {
         hook_free(h);
     } else {
         h->cancelled = true;

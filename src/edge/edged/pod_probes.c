@@ -1,4 +1,5 @@
-/* Startup, readiness and liveness probes: exec, httpGet, tcpSocket. One prober for each running container that has any.
+/* Startup, readiness and liveness probes: exec, httpGet, tcpSocket, grpc. One prober for each running container that
+ * has any.
  *
  * The startup probe goes first and holds back the other two; what fails failureThreshold times in a row has the
  * container killed (startup, liveness) or taken out of Ready (readiness). */
@@ -47,6 +48,7 @@ static void failed_for_good(struct probe *p) {
     } else if (!c->kill_reason) {
         c->kill_reason = p->kind == PROBE_STARTUP ? "failed startup probe, will be restarted"
                                                   : "failed liveness probe, will be restarted";
+        c->kill_grace_s = json_int_or(yyjson_obj_get(spec_of(p), "terminationGracePeriodSeconds"), -1);
     }
 }
 

@@ -28,7 +28,6 @@ void worker_pod_context(struct pod_worker *w, struct pod_config_context *out) {
         .resources = &ps->resources,
         .pod_dir = w->dir,
         .logs_dir = ps->config->pod_logs_dir,
-        .node_hostname = ps->config->node_name,
         .seccomp_default = ps->config->seccomp_default,
         .cgroup_v2 = ps->cgroups.v2,
     };

@@ -119,6 +119,7 @@ static void add_containers(struct pod_worker *w, const char *list, bool init) {
                                                : container_is_sidecar(spec) ? ROLE_SIDECAR
                                                                             : ROLE_INIT,
                                        .image_uid = -1,
+                                       .kill_grace_s = -1,
                                        .started = true,
                                        .ready = true};
     }
@@ -308,10 +309,12 @@ static void sync_containers(struct pod_worker *w, const struct rt_sandbox *s) {
             continue;
         }
         if (c->kill_reason && worker_container_running(c)) {
-            worker_kill_container(c, pod_grace_seconds(w->pod), c->kill_reason);
+            worker_kill_container(c, c->kill_grace_s >= 0 ? c->kill_grace_s : pod_grace_seconds(w->pod),
+                                  c->kill_reason);
             continue;
         }
         c->kill_reason = NULL;
+        c->kill_grace_s = -1;
         if (c->role == ROLE_INIT && (initialized || init_done(c, s)))
             continue;
         if (container_want(c, s) == WANT_START) {

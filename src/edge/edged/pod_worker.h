@@ -38,6 +38,7 @@ struct worker_container {
     bool stop_sent;
     int64_t stop_deadline_ms;
     const char *kill_reason; /* why a running one must go ("definition changed"); NULL: it may run */
+    int64_t kill_grace_s;    /* of a probe; -1: the pod's own */
     bool hook_failed;
     struct hook *hook;
 

@@ -82,6 +82,8 @@ void pods_free(struct pods *ps) {
     images_free(ps->images);
     if (ps->http)
         http_client_free(ps->http);
+    if (ps->https)
+        http_client_free(ps->https);
     dns_settings_free(&ps->dns);
     strlist_free(&ps->node.host_ips);
     cgroups_free(&ps->cgroups);

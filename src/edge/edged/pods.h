@@ -30,7 +30,7 @@ struct pods {
     struct event_recorder *events;
     const struct eviction *eviction; /* who may start under pressure; NULL: everybody */
     struct static_pods *static_pods;
-    struct http_client *http; /* for hooks and probes; made when first needed */
+    struct http_client *http, *https; /* for hooks and probes; made when first needed */
     struct pod_node node;
     struct dns_settings dns;
     struct resource_policy resources;

@@ -138,8 +138,6 @@ static char *fqdn(const struct pod_config_context *c, const char *hostname) {
 
 char *pod_hostname(const struct pod_config_context *c) {
     const struct pod *p = c->field.pod;
-    if (pod_host_network(p))
-        return xstrdup(str_or(c->node_hostname, p->name));
     const char *own = json_str(p->spec, "hostname");
     char *name = xstrndup(str_or(own, p->name), HOSTNAME_MAX);
     for (size_t n = strlen(name); n > 0 && (name[n - 1] == '-' || name[n - 1] == '.'); n--)
@@ -294,7 +292,8 @@ Cri__PodSandboxConfig *sandbox_config(const struct pod_config_context *c, uint32
     s->metadata->namespace_ = xstrdup(p->ns);
     s->metadata->uid = xstrdup(p->uid);
     s->metadata->attempt = attempt;
-    s->hostname = pod_hostname(c);
+    if (!pod_host_network(p)) /* else the host's holds, and runc refuses to set one */
+        s->hostname = pod_hostname(c);
     s->log_directory = pod_log_dir(c->logs_dir, p);
     s->dns_config = dns_config(c);
     add_ports(p, s);
@@ -313,7 +312,7 @@ Cri__PodSandboxConfig *sandbox_config(const struct pod_config_context *c, uint32
     yyjson_arr_foreach (json_get(p->spec, "securityContext", "sysctls"), i, max, sysctl)
         cri_add_pair(&s->linux->sysctls, &s->linux->n_sysctls, str_or(json_str(sysctl, "name"), ""),
                      str_or(json_str(sysctl, "value"), ""));
-    if (!pod_host_network(p) && strlen(s->hostname) > HOSTNAME_MAX + 1) {
+    if (strlen(s->hostname) > HOSTNAME_MAX + 1) {
         error_set(err, ERR_INVALID, "hostname %s is longer than 64 characters", s->hostname);
         CRI_FREE(s);
         return NULL;
