@@ -45,6 +45,19 @@ bool collection_match(const struct collection *c, const struct record *rec, yyjs
            (!c->fields || selector_match_fields(c->fields, kind_fields_get, &fields));
 }
 
+struct record **collection_snapshot(const struct collection *c, size_t *n) {
+    const struct resource *r = kind_resource(c->s, c->kind);
+    if (!c->name || (!c->ns && c->kind->namespaced))
+        return recordmap_snapshot(&r->objects, c->ns, n);
+    struct record *rec = storage_get(r, str_or(c->ns, ""), c->name);
+    *n = rec != NULL;
+    if (!rec)
+        return NULL;
+    struct record **one = xmalloc(sizeof(struct record *));
+    *one = record_ref(rec);
+    return one;
+}
+
 /* A list on its way to the client, from a snapshot: what is not written yet is kept as references only. */
 struct list_job {
     struct collection *c;
@@ -159,7 +172,7 @@ void list_serve(struct collection *c) {
     j->rev = storage_revision(s->storage);
     j->now = clock_wall_s();
     buf_init(&j->piece, PIECE_MAX);
-    j->records = recordmap_snapshot(&kind_resource(s, c->kind)->objects, c->ns, &j->n);
+    j->records = collection_snapshot(c, &j->n);
     job_begin(j);
     job_fill(j, c->q.pretty ? PRETTY_MAX : PIECE);
     if (j->at == j->n) {

@@ -226,6 +226,9 @@ int namespace_check(struct draft *t) {
     struct record *ns = storage_latest(s->storage, namespaces, "", t->w->ns);
     if (!ns)
         return fail_not_found(t->f, "", "namespaces", t->w->ns);
+    static const char deleting[] = "\"deletionTimestamp\"";
+    if (!memmem(ns->text, ns->len, deleting, sizeof(deleting) - 1))
+        return 0; /* as nearly always */
     _cleanup_(yyjson_doc_free_p) yyjson_doc *doc = record_parse(ns);
     if (!object_deleting(yyjson_doc_get_root(doc)))
         return 0;

@@ -75,6 +75,8 @@ int collection_prepare(struct collection *c, struct fail *f) MUST_CHECK;
 int check_rv_asked(const struct apiserver *s, const char *rv, uint64_t *out, struct fail *f) MUST_CHECK;
 /* Does the record belong to it? doc is its served form, or NULL: parsed only if needed. */
 bool collection_match(const struct collection *c, const struct record *rec, yyjson_doc **doc);
+/* The present objects that it may be about, in order, the selectors not applied: see recordmap_snapshot. */
+struct record **collection_snapshot(const struct collection *c, size_t *n);
 void list_serve(struct collection *c);  /* takes over c and answers */
 void watch_serve(struct collection *c); /* takes over c and answers */
 

@@ -138,7 +138,7 @@ void storage_compact(struct storage *s) {
         db_compact(s->db, s->compacted);
 }
 
-void storage_history(const struct storage *s, uint64_t rev, void (*fn)(void *arg, const struct change *c), void *arg) {
+void storage_history(const struct storage *s, uint64_t rev, bool (*fn)(void *arg, const struct change *c), void *arg) {
     size_t lo = 0, hi = s->ring_count;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
@@ -147,8 +147,8 @@ void storage_history(const struct storage *s, uint64_t rev, void (*fn)(void *arg
         else
             hi = mid;
     }
-    for (; lo < s->ring_count; lo++)
-        fn(arg, &ring_at(s, lo)->c);
+    while (lo < s->ring_count && fn(arg, &ring_at(s, lo)->c))
+        lo++;
 }
 
 /* ---- loading ---- */

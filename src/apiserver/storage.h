@@ -68,8 +68,8 @@ void storage_barrier(struct storage *s, storage_done *done, void *arg);
 void storage_on_change(struct storage *s, void (*fn)(void *arg, const struct change *c), void *arg);
 /* Told after all changes of one commit were told. */
 void storage_on_commit(struct storage *s, void (*fn)(void *arg), void *arg);
-/* The changes after rev, oldest first: fn for each. The caller checks storage_compacted first. */
-void storage_history(const struct storage *s, uint64_t rev, void (*fn)(void *arg, const struct change *c), void *arg);
+/* The changes after rev, oldest first: fn for each, until it says false. The caller checks storage_compacted first. */
+void storage_history(const struct storage *s, uint64_t rev, bool (*fn)(void *arg, const struct change *c), void *arg);
 /* Drops history that is out of the window; call it now and then. */
 void storage_compact(struct storage *s);
 /* Is the last commit's failure still in force (disk full)? Its text, or NULL. */

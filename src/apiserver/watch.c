@@ -12,8 +12,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define QUEUE_MAX 1000 /* events that wait for a slow client */
-#define QUEUE_BYTES (16u << 20)
 #define BOOKMARK_MS 60000
 #define EVENT_TEXT_MAX (64u << 20)
 #define TIMEOUT_MIN_S 1800 /* of watches that name none: twice this at most */
@@ -28,11 +26,6 @@ struct line {
     char text[];
 };
 
-struct queued {
-    struct line *line;
-    struct queued *next;
-};
-
 struct watcher {
     struct watch_hub *hub;
     struct collection *c;
@@ -43,10 +36,10 @@ struct watcher {
     struct record **initial;
     size_t n_initial, at_initial;
     uint64_t initial_rev; /* of the bookmark that ends them; 0: none is due */
-    struct queued *head, **tail;
-    size_t queued, queued_bytes;
-    bool blocked;      /* the client is slow: wait until drained */
-    bool columns_sent; /* Table */
+    uint64_t told;        /* all changes up to this revision were written, as far as they concern the watch */
+    bool live;            /* nothing is left to write: changes are written as they come. Else from the history */
+    bool blocked;         /* the client is slow: wait until drained */
+    bool columns_sent;    /* Table */
     uint64_t bookmark_rev;
     int64_t bookmark_at_ms, end_at_ms;
 };
@@ -119,12 +112,6 @@ static void watcher_free(struct watcher *w) {
     if (w->all_next)
         w->all_next->all_prev = w->all_prev;
     metric_add(w->hub->watchers, -1);
-    while (w->head) {
-        struct queued *q = w->head;
-        w->head = q->next;
-        line_unref(q->line);
-        free(q);
-    }
     recordmap_free_snapshot(w->initial, w->n_initial);
     collection_free(w->c);
     free(w);
@@ -176,52 +163,7 @@ static void write_bookmark(struct watcher *w, uint64_t rev, bool initial_end) {
     write_line(w, l);
     line_unref(l);
     w->columns_sent = columns;
-    w->bookmark_rev = rev;
-}
-
-static void pump(void *arg) {
-    struct watcher *w = arg;
-    w->blocked = false;
-    while (!w->blocked && w->at_initial < w->n_initial)
-        write_initial(w);
-    if (!w->blocked && w->initial_rev) {
-        write_bookmark(w, w->initial_rev, true);
-        w->initial_rev = 0;
-    }
-    while (!w->blocked && w->head) {
-        struct queued *q = w->head;
-        w->head = q->next;
-        if (!w->head)
-            w->tail = &w->head;
-        w->queued--;
-        w->queued_bytes -= q->line->len;
-        write_line(w, q->line);
-        line_unref(q->line);
-        free(q);
-    }
-}
-
-static bool caught_up(const struct watcher *w) {
-    return !w->blocked && !w->head && w->at_initial == w->n_initial && !w->initial_rev;
-}
-
-/* Takes a reference if it has to wait. */
-static void deliver(struct watcher *w, struct line *l) {
-    if (caught_up(w)) {
-        write_line(w, l);
-        return;
-    }
-    if (w->queued >= QUEUE_MAX || w->queued_bytes + l->len > QUEUE_BYTES) {
-        watcher_cut_off(w);
-        return;
-    }
-    struct queued *q = NEW(struct queued);
-    l->refs++;
-    q->line = l;
-    *w->tail = q;
-    w->tail = &q->next;
-    w->queued++;
-    w->queued_bytes += l->len;
+    w->bookmark_rev = w->told = rev;
 }
 
 /* ---- fan-out ---- */
@@ -299,46 +241,65 @@ static void fanout_to(struct fanout *f, struct watcher *w) {
     if (type < 0)
         return;
     struct line *l = line_for(f, w, (enum event_type)type);
-    deliver(w, l);
+    write_line(w, l);
     line_unref(l);
 }
 
 static void on_change(void *arg, const struct change *c) {
     struct fanout f = {.change = c};
-    for (struct watcher *w = c->resource->watchers, *next; w; w = next) {
-        next = w->next;
+    for (struct watcher *w = c->resource->watchers; w; w = w->next) {
+        if (!w->live)
+            continue; /* it takes the change from the history, in its own time */
+        w->told = c->rev;
         fanout_to(&f, w);
+        w->live = !w->blocked;
     }
     fanout_free(&f);
+}
+
+/* ---- catching up ---- */
+
+static bool replay(void *arg, const struct change *c) {
+    struct watcher *w = arg;
+    w->told = c->rev;
+    if (c->resource != w->resource)
+        return true;
+    struct fanout f = {.change = c};
+    fanout_to(&f, w);
+    fanout_free(&f);
+    return !w->blocked;
+}
+
+/* What it has not been told is forgotten: it can only begin anew. */
+static bool too_late(const struct watcher *w) {
+    return !w->live && w->told < storage_compacted(w->hub->s->storage);
+}
+
+/* Writes what is due until the client is slow or nothing is left. */
+static void pump(void *arg) {
+    struct watcher *w = arg;
+    w->blocked = false;
+    if (too_late(w)) {
+        watcher_cut_off(w);
+        return;
+    }
+    while (!w->blocked && w->at_initial < w->n_initial)
+        write_initial(w);
+    if (!w->blocked && w->initial_rev) {
+        write_bookmark(w, w->initial_rev, true);
+        w->initial_rev = 0;
+    }
+    if (!w->blocked)
+        storage_history(w->hub->s->storage, w->told, replay, w);
+    w->live = !w->blocked;
 }
 
 /* ---- starting ---- */
-
-static void replay(void *arg, const struct change *c) {
-    struct watcher *w = arg;
-    if (c->resource != w->resource)
-        return;
-    struct fanout f = {.change = c};
-    int type = event_for(&f, w);
-    if (type >= 0) {
-        /* Queued beyond the limit for live events: the history is bounded by itself. */
-        struct line *l = line_for(&f, w, (enum event_type)type);
-        struct queued *q = NEW(struct queued);
-        q->line = l;
-        *w->tail = q;
-        w->tail = &q->next;
-        w->queued++;
-        w->queued_bytes += l->len;
-        w->columns_sent = true;
-    }
-    fanout_free(&f);
-}
 
 static struct watcher *watcher_new(struct watch_hub *h, struct collection *c) {
     struct watcher *w = NEW(struct watcher);
     w->hub = h;
     w->c = c;
-    w->tail = &w->head;
     w->resource = kind_resource(h->s, c->kind);
     w->next = w->resource->watchers;
     if (w->next)
@@ -383,12 +344,10 @@ void watch_serve(struct collection *c) {
     }
     struct watcher *w = watcher_new(s->watches, c);
     if (initial)
-        w->initial = recordmap_snapshot(&w->resource->objects, c->ns, &w->n_initial);
-    else if (rev)
-        storage_history(s->storage, rev, replay, w);
+        w->initial = collection_snapshot(c, &w->n_initial);
+    w->told = initial || !rev ? now : rev;
     if (c->q.has_initial_events && initial && c->q.bookmarks)
         w->initial_rev = now;
-    w->columns_sent = false;
     http_start(c->http, 200, "application/json", -1);
     http_on_close(c->http, watcher_closed, w);
     http_on_drained(c->http, pump, w);
@@ -407,11 +366,10 @@ struct watch_hub *watch_hub_new(struct apiserver *s) {
 }
 
 static void end_or_cut(struct watcher *w) {
-    if (w->blocked || w->head) {
+    if (w->live)
+        watcher_end(w);
+    else
         watcher_cut_off(w);
-        return;
-    }
-    watcher_end(w);
 }
 
 void watch_hub_end_all(struct watch_hub *h) {
@@ -431,9 +389,14 @@ void watch_hub_tick(struct watch_hub *h) {
     for (struct watcher *w = h->all, *next; w; w = next) {
         next = w->all_next;
         bool ending = now >= w->end_at_ms;
-        if (w->c->q.bookmarks && caught_up(w) && rev > w->bookmark_rev && (ending || now >= w->bookmark_at_ms)) {
+        if (too_late(w)) {
+            watcher_cut_off(w);
+            continue;
+        }
+        if (w->c->q.bookmarks && w->live && rev > w->bookmark_rev && (ending || now >= w->bookmark_at_ms)) {
             write_bookmark(w, rev, false);
             w->bookmark_at_ms = now + BOOKMARK_MS;
+            w->live = !w->blocked;
         }
         if (ending)
             end_or_cut(w);

@@ -51,8 +51,14 @@ int64_t random_jitter(int64_t value, unsigned percent) {
 
 char *uuid_v4(char out[UUID_SIZE]) {
     static const char digits[] = "0123456789abcdef";
+    /* Every answer of the API server names one: the kernel is asked for many at once. */
+    static _Thread_local unsigned char pool[1024];
+    static _Thread_local size_t left;
     unsigned char b[16];
-    random_bytes(b, sizeof(b));
+    if (left == 0)
+        random_bytes(pool, left = sizeof(pool));
+    left -= sizeof(b);
+    memcpy(b, pool + left, sizeof(b));
     b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
     b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
     char *p = out;

@@ -111,6 +111,7 @@ static void destroy(struct stream *s) {
     free(s->pending);
     free(s->peer);
     free(s->peer_cert);
+    free(s->peer_subject);
     free(s);
 }
 

@@ -66,7 +66,7 @@ const char *stream_peer_addr(const struct stream *s);
 /* The peer's certificate, PEM, into out: ERR_NOT_FOUND if it sent none. *verified: it chained to our CA. */
 int stream_peer_cert(const struct stream *s, struct buf *out, bool *verified, struct error *err) MUST_CHECK;
 bool stream_peer_verified(const struct stream *s); /* it sent a certificate, and that chained to our CA */
-int stream_peer_subject(const struct stream *s, struct x509_subject *out, bool *verified, struct error *err) MUST_CHECK;
+int stream_peer_subject(struct stream *s, struct x509_subject *out, bool *verified, struct error *err) MUST_CHECK;
 
 /* ---- listeners ---- */
 

@@ -203,7 +203,21 @@ int stream_peer_cert(const struct stream *s, struct buf *out, bool *verified, st
     return whole ? x509_write_pem(whole, out, err) : -1;
 }
 
-int stream_peer_subject(const struct stream *s, struct x509_subject *out, bool *verified, struct error *err) {
+int stream_peer_subject(struct stream *s, struct x509_subject *out, bool *verified, struct error *err) {
     X509 *x = peer_cert(s, verified, err);
-    return x ? x509_read_name(X509_get_subject_name(x), out, err) : -1;
+    if (!x)
+        return -1;
+    if (!s->peer_subject) { /* every request on the connection asks */
+        if (x509_read_name(X509_get_subject_name(x), out, err) < 0)
+            return -1;
+        size_t cn = strlen(out->common_name) + 1, org = strlen(out->organization) + 1;
+        s->peer_subject = xmalloc(cn + org);
+        memcpy(s->peer_subject, out->common_name, cn);
+        memcpy(s->peer_subject + cn, out->organization, org);
+        return 0;
+    }
+    size_t cn = strlen(s->peer_subject) + 1;
+    memcpy(out->common_name, s->peer_subject, cn);
+    memcpy(out->organization, s->peer_subject + cn, strlen(s->peer_subject + cn) + 1);
+    return 0;
 }

@@ -33,6 +33,11 @@ static void note(void *arg, const struct change *c) {
              c->new_ ? c->new_->name : c->old->name, c->rev);
 }
 
+static bool note_history(void *arg, const struct change *c) {
+    note(arg, c);
+    return true;
+}
+
 static void open_storage(struct fixture *f, size_t max_changes) {
     struct error err = ERROR_INIT;
     f->loop = loop_new();
@@ -185,7 +190,7 @@ static void a_restart_brings_back_objects_revisions_and_history(void **state) {
     assert_int_equal(storage_next_revision(f->s), 5);
     assert_non_null(storage_get(f->things, "ns", "a"));
     assert_null(storage_get(f->things, "ns", "b"));
-    storage_history(f->s, 1, note, f);
+    storage_history(f->s, 1, note_history, f);
     assert_string_equal(f->seen, "+b:2 ~a:3 -b:4 ");
 }
 
@@ -213,7 +218,7 @@ static void history_out_of_the_window_is_forgotten_for_good(void **state) {
     settle(f);
     reopen(f, 1000);
     assert_int_equal(storage_compacted(f->s), 20);
-    storage_history(f->s, 28, note, f);
+    storage_history(f->s, 28, note_history, f);
     assert_string_equal(f->seen, "~a:29 ~a:30 ");
 }
 
