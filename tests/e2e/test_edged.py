@@ -345,6 +345,29 @@ def test_configmaps_and_secrets_come_as_files_and_change_at_once(edge):
     assert edge.exec("vols", "ls", "/cm").stdout.split() == ["a", "c"]
 
 
+def mounts_beneath(folder):
+    with open("/proc/self/mountinfo") as f:
+        return [line.split()[4] for line in f if line.split()[4].startswith(os.path.realpath(folder) + "/")]
+
+
+def test_mounts_neither_pile_up_with_restarts_nor_outlive_the_pod(edge):
+    edge.put("Secret", "s", {"k": base64.b64encode(b"secret").decode()})
+    p = edge.apply(pod("mounts", "test -e /mem/once && sleep 1000000; touch /mem/once; exit 1", volumes=[
+        {"name": "mem", "emptyDir": {"medium": "Memory"}}, {"name": "scratch", "emptyDir": {}},
+        {"name": "s", "secret": {"secretName": "s"}}], terminationGracePeriodSeconds=0, container={"volumeMounts": [
+            {"name": "mem", "mountPath": "/mem"}, {"name": "mem", "mountPath": "/a", "subPath": "a"},
+            {"name": "scratch", "mountPath": "/b", "subPath": "b/c"}, {"name": "s", "mountPath": "/s", "subPath": "k"}]}))
+    wait_for("its restart", lambda: edge.wait_ready("mounts")["containerStatuses"][0]["restartCount"] == 1)
+    folder = f"{edge.dir}/kubelet/pods/{p['metadata']['uid']}"
+    assert len(mounts_beneath(folder + "/volumes")) == 2
+    assert len(mounts_beneath(folder + "/volume-subpaths")) == 3
+    assert edge.read_file("mounts", "/s") == "secret"
+    edge.delete("mounts")
+    edge.wait_gone("mounts")
+    assert not mounts_beneath(folder)
+    assert not os.path.exists(folder)
+
+
 def test_environment_from_everywhere(edge):
     edge.put("ConfigMap", "env", {"COLOR": "green"})
     edge.put("Secret", "env", {"pass": base64.b64encode(b"word").decode()})

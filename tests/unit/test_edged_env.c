@@ -1,4 +1,6 @@
 #include "edge/edged/env.h"
+#include "edge/edged/pod_config.h"
+#include "edge/edged/pod_worker.h"
 #include "edge/edged/resources.h"
 
 #include <setjmp.h>
@@ -112,6 +114,91 @@ static void an_environment_that_grows_by_references_is_refused(void **state) {
     assert_true(grown.count < 100); /* refused on the way, not after all of it was made */
     pod_free(small);
     pod_free(large);
+}
+
+/* Of a pod with the variable A, so many bytes long. */
+static Cri__ContainerConfig *configure(size_t bytes, const char *more, struct error *err) {
+    _cleanup_(free_p) char *value = xcalloc(1, bytes + 1);
+    memset(value, 'a', bytes);
+    _cleanup_(free_p) char *spec =
+        xasprintf("{\"volumes\":[{\"name\":\"v\",\"emptyDir\":{}}],\"containers\":[{\"name\":"
+                  "\"c\",\"env\":[{\"name\":\"A\",\"value\":\"%s\"}],%s}]}",
+                  value, more);
+    struct pod *p = make_pod(spec);
+    struct strlist ips = {0};
+    struct pod_node node = {.node_name = "edge-1", .cpu_milli = 4000, .memory = 1 << 30};
+    struct resource_policy policy = {.node_memory_bytes = 1 << 30};
+    struct image_facts image = {.image_ref = "sha256:1", .uid = -1};
+    struct pod_config_context c = {
+        .field = {.pod = p, .node = &node, .pod_ips = &ips}, .resources = &policy, .pod_dir = "/p", .logs_dir = "/l"};
+    struct container_config_input in = {.container = first(p), .image = &image, .sub_path_dir = "/s"};
+    Cri__ContainerConfig *cc = container_config(&c, &in, err);
+    pod_free(p);
+    return cc;
+}
+
+static void arguments_that_grow_by_references_are_refused(void **state) {
+    struct error err = ERROR_INIT;
+    Cri__ContainerConfig *cc = configure(64 << 10, "\"args\":[\"$(A)\",\"$(A)$(A)\"]", &err);
+    assert_non_null(cc);
+    assert_int_equal(strlen(cc->args[1]), 128 << 10);
+    CRI_FREE(cc);
+    _cleanup_(buf_free) struct buf args = BUF_INIT(1 << 16);
+    buf_add_str(&args, "\"args\":[\"x\"");
+    for (int i = 0; i < 1000; i++)
+        buf_add_str(&args, ",\"$(A)\"");
+    buf_add_str(&args, "]");
+    assert_null(configure(64 << 10, args.ptr, &err));
+    assert_int_equal(err.code, ERR_TOO_LARGE);
+}
+
+static void references_that_do_not_close_cost_no_time(void **state) {
+    _cleanup_(env_free) struct env e = {0};
+    size_t n = 1 << 20;
+    _cleanup_(free_p) char *text = xcalloc(1, n + 1);
+    for (size_t i = 0; i < n; i++)
+        text[i] = i % 2 ? '(' : '$';
+    _cleanup_(free_p) char *out = env_expand(&e, text);
+    assert_string_equal(out, text);
+}
+
+static void a_sub_path_made_by_references_is_checked(void **state) {
+    struct error err = ERROR_INIT;
+    static const char mount[] = "\"volumeMounts\":[{\"name\":\"v\",\"mountPath\":\"/d\",\"subPathExpr\":\"%s$(A)\"}]";
+    static const struct {
+        size_t bytes;
+        const char *before;
+        bool ok;
+    } cases[] = {{5, "x/", true}, {300, "", false}, {64 << 10, "", false}, {5, "../", false}, {5, "/", false}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char more[200];
+        snprintf(more, sizeof(more), mount, cases[i].before);
+        Cri__ContainerConfig *cc = configure(cases[i].bytes, more, &err);
+        assert_int_equal(cc != NULL, cases[i].ok);
+        if (cc)
+            CRI_FREE(cc);
+    }
+}
+
+static void a_hooks_url_carries_no_more_than_a_path(void **state) {
+    static const char *const cases[][3] = {
+        {"10.0.0.1", "/a?b=c", "http://10.0.0.1:80/a?b=c"},
+        {"fd00::1", "x", "http://[fd00::1]:80/x"},
+        {"h.example", "/a\r\nEvil: 1 \x7f", "http://h.example:80/a%0D%0AEvil:%201%20%7F"},
+        {"h\r\nEvil", "/", NULL},
+        {"user@h", "/", NULL},
+        {"h/x", "/", NULL},
+        {"", "/", NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        _cleanup_(free_p) char *url = hook_url("http", cases[i][0], 80, cases[i][1]);
+        if (!cases[i][2])
+            assert_null(url);
+        else
+            assert_string_equal(url, cases[i][2]);
+    }
+    assert_null(hook_url("https", "h", 0, "/"));
+    assert_null(hook_url("https", "h", 70000, "/"));
 }
 
 static void a_missing_key_or_object_is_an_error_unless_optional(void **state) {
@@ -242,6 +329,10 @@ int main(void) {
         cmocka_unit_test(references_are_expanded_and_dollars_escaped),
         cmocka_unit_test(values_come_from_fields_resources_and_objects),
         cmocka_unit_test(an_environment_that_grows_by_references_is_refused),
+        cmocka_unit_test(arguments_that_grow_by_references_are_refused),
+        cmocka_unit_test(references_that_do_not_close_cost_no_time),
+        cmocka_unit_test(a_sub_path_made_by_references_is_checked),
+        cmocka_unit_test(a_hooks_url_carries_no_more_than_a_path),
         cmocka_unit_test(a_missing_key_or_object_is_an_error_unless_optional),
         cmocka_unit_test(labels_read_as_sorted_quoted_lines),
         cmocka_unit_test(quality_of_service_follows_requests_and_limits),

@@ -45,6 +45,7 @@ void env_free(struct env *e) {
 
 char *env_expand(const struct env *e, const char *text) {
     struct buf out = BUF_INIT(ENV_VALUE_MAX);
+    const char *last = strrchr(text, ')'); /* so that no search for one runs in vain */
     for (const char *s = text; *s; s++) {
         const char *end;
         if (*s != '$' || !s[1]) {
@@ -52,7 +53,7 @@ char *env_expand(const struct env *e, const char *text) {
         } else if (s[1] == '$') {
             buf_add_char(&out, '$');
             s++;
-        } else if (s[1] == '(' && (end = strchr(s, ')')) != NULL) {
+        } else if (s[1] == '(' && s < last && (end = strchr(s, ')')) != NULL) {
             _cleanup_(free_p) char *name = xstrndup(s + 2, (size_t)(end - s) - 2);
             const char *value = env_get(e, name);
             if (value)

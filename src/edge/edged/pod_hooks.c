@@ -5,6 +5,7 @@
 #include "net/stream.h"
 
 #define HEADERS_MAX 64
+#define URL_MAX 65536
 
 struct hook {
     struct worker_container *c;
@@ -143,17 +144,41 @@ static struct http_client *client_for(struct pods *ps, bool https, struct error 
     return *client;
 }
 
+static bool is_host(const char *host) {
+    for (const char *s = host; *s; s++)
+        if ((*s < '0' || *s > '9') && ((*s | 32) < 'a' || (*s | 32) > 'z') && !strchr(".-_:%", *s))
+            return false;
+    return *host != '\0';
+}
+
+char *hook_url(const char *scheme, const char *host, int64_t port, const char *path) {
+    if (!is_host(host) || port <= 0 || port > 65535)
+        return NULL;
+    bool v6 = strchr(host, ':') != NULL;
+    struct buf url = BUF_INIT(URL_MAX);
+    buf_addf(&url, v6 ? "%s://[%s]:%lld%s" : "%s://%s:%lld%s", scheme, host, (long long)port,
+             path[0] == '/' ? "" : "/");
+    for (const unsigned char *s = (const unsigned char *)path; *s; s++) {
+        if (*s <= ' ' || *s >= 0x7f)
+            buf_addf(&url, "%%%02X", *s);
+        else
+            buf_add_char(&url, (char)*s);
+    }
+    if (url.overflowed)
+        buf_free(&url);
+    return url.ptr;
+}
+
 static int run_http(struct hook *h, yyjson_val *get, int64_t timeout_ms, struct error *err) {
     bool https = str_eq(json_str(get, "scheme"), "HTTPS");
     struct http_client *client = client_for(h->c->worker->pods, https, err);
     if (!client)
         return -1;
-    const char *host = host_of(h, get);
-    const char *path = str_or(json_str(get, "path"), "/");
-    bool v6 = strchr(host, ':') != NULL;
     _cleanup_(free_p) char *url =
-        xasprintf("%s://%s%s%s:%lld%s%s", https ? "https" : "http", v6 ? "[" : "", host, v6 ? "]" : "",
-                  (long long)port_number(h->c->spec, yyjson_obj_get(get, "port")), path[0] == '/' ? "" : "/", path);
+        hook_url(https ? "https" : "http", host_of(h, get), port_number(h->c->spec, yyjson_obj_get(get, "port")),
+                 str_or(json_str(get, "path"), "/"));
+    if (!url)
+        return error_set(err, ERR_INVALID, "httpGet: host, port and path give no URL");
     struct strlist headers = {0};
     const char *list[HEADERS_MAX + 1] = {0};
     add_headers(get, &headers);

@@ -18,7 +18,7 @@
 /* What the pool makes before a container is created. Owns copies only. */
 struct launch_files {
     struct worker_container *c;
-    char *container_dir, *term_log, *log_dir, *hosts_path;
+    char *container_dir, *term_log, *log_dir, *hosts_path, *sub_path_root;
     char *hosts; /* content of /etc/hosts; for the host's network, what comes after the host's own */
     bool host_network;
     struct strlist volume_dirs, sub_paths, targets; /* sub path mounts, side by side */
@@ -30,6 +30,7 @@ static void files_free(struct launch_files *f) {
     free(f->term_log);
     free(f->log_dir);
     free(f->hosts_path);
+    free(f->sub_path_root);
     free(f->hosts);
     strlist_free(&f->volume_dirs);
     strlist_free(&f->sub_paths);
@@ -197,6 +198,8 @@ static void files_make(void *arg) {
         error_set_errno(&f->err, errno, "create %s", f->term_log);
     if (fd >= 0)
         close(fd);
+    if (f->targets.count > 0)
+        sub_paths_release(f->sub_path_root);
     for (size_t i = 0; i < f->targets.count && !f->err.code; i++)
         (void)!sub_path_bind(f->volume_dirs.items[i], f->sub_paths.items[i], f->targets.items[i], &f->err);
 }
@@ -257,6 +260,7 @@ static struct launch_files *files_plan(struct worker_container *c, const struct 
     _cleanup_(free_p) char *pod_logs = pod_log_dir(ctx->logs_dir, w->pod);
     f->log_dir = xasprintf("%s/%s", pod_logs, c->name);
     f->hosts_path = xasprintf("%s/etc-hosts", w->dir);
+    f->sub_path_root = xasprintf("%s/volume-subpaths/%s", w->dir, c->name);
     f->hosts = buf_take(&hosts, NULL);
     f->host_network = pod_host_network(w->pod);
     plan_sub_paths(f, ctx, sub_dir);

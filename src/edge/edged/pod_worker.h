@@ -134,6 +134,8 @@ void worker_publish(struct pod_worker *w);
 typedef void hook_done(struct worker_container *c, const struct error *err, void *arg);
 struct hook *hook_run(struct worker_container *c, yyjson_val *handler, const char *container_id, int64_t timeout_ms,
                       hook_done *done, void *arg);
+/* For httpGet: what may not stand in a URL is escaped in the path and refused in the host (NULL). Owned. */
+char *hook_url(const char *scheme, const char *host, int64_t port, const char *path);
 void hook_cancel(struct hook *h); /* no callback afterwards; NULL is fine */
 
 /* pod_probes.c: begins and ends the probing of a container as it starts and stops. */

@@ -8,6 +8,7 @@
 #define HOSTNAME_MAX 63
 #define DNS_MAX_SERVERS 3
 #define DNS_MAX_SEARCHES 32
+#define RESOLV_MAX_WORDS 64
 
 /* ---- DNS ---- */
 
@@ -26,7 +27,7 @@ static void add_words(struct bytes rest, struct strlist *out) {
             n++;
         word = bytes_of(rest.ptr, n);
         rest = bytes_of(rest.ptr + n, rest.len - n);
-        if (word.len > 0 && word.len < 256)
+        if (word.len > 0 && word.len < 256 && out->count < RESOLV_MAX_WORDS)
             strlist_add_take(out, bytes_dup(word));
     }
 }

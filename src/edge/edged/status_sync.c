@@ -192,6 +192,17 @@ static yyjson_doc *as_pod(yyjson_mut_doc *status_doc, yyjson_val *status) {
     return out;
 }
 
+/* The API server keeps conditions in another order than ours: that alone is no news. */
+static bool only_reorders(yyjson_mut_val *patch) {
+    size_t i, max;
+    yyjson_mut_val *key, *val;
+    yyjson_mut_obj_foreach (yyjson_mut_obj_get(patch, "status"), i, max, key, val) {
+        if (!str_starts_with(yyjson_mut_get_str(key), "$setElementOrder/"))
+            return false;
+    }
+    return true;
+}
+
 /* The patch text; NULL if nothing differs (or nothing can be said). Owned. */
 static char *make_patch(struct entry *e) {
     const struct schema_type *t = schema_find("", "v1", "Pod");
@@ -203,7 +214,7 @@ static char *make_patch(struct entry *e) {
     if (!t || patch_diff_strategic(d, t, yyjson_doc_get_root(from), yyjson_doc_get_root(to), &patch, &err) < 0) {
         log_error("status of pod %s/%s cannot be sent: %s", e->ns, e->name,
                   t ? error_text(&err) : "the Pod type is not in the schema");
-    } else if (patch) {
+    } else if (patch && !only_reorders(patch)) {
         yyjson_mut_val *meta = json_ensure_obj(d, patch, "metadata");
         json_set_str(d, meta, "uid", e->cloud_uid);
         text = json_write_mut(patch, NULL);

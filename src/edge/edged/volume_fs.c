@@ -1,5 +1,7 @@
 /* Making and removing volumes in the file system: blocking, on the task pool. */
+#define LOG_COMPONENT "edged"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "edge/edged/volume_plan.h"
 
@@ -227,4 +229,10 @@ int pod_dir_remove(const char *pod_dir, struct error *err) {
             return error_set_errno(err, last, "unmount the volumes beneath %s", pod_dir);
     }
     return error_set(err, ERR_IO, "something keeps being mounted beneath %s", pod_dir);
+}
+
+void sub_paths_release(const char *root) {
+    struct error err = ERROR_INIT;
+    if (pod_dir_remove(root, &err) < 0)
+        log_debug("sub paths of an earlier instance stay mounted: %s", err.msg);
 }

@@ -29,5 +29,7 @@ bool pod_has_refreshed_volumes(const struct pod *p); /* configMap, secret, downw
 int pod_dir_remove(const char *pod_dir, struct error *err) MUST_CHECK;
 int64_t pod_fs_group(const struct pod *p); /* -1: none */
 
+/* Takes away what sub_path_bind made beneath root for instances of a container that are dead. Blocking. */
+void sub_paths_release(const char *root);
 /* Binds <volume dir>/<sub_path> (made if missing, never leaving the volume) to target. Blocking. */
 int sub_path_bind(const char *volume_dir, const char *sub_path, const char *target, struct error *err) MUST_CHECK;
