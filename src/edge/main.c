@@ -100,7 +100,7 @@ static bool monitor_wanted(const struct edgecore *e) {
     return e->config.edged.read_only_port > 0;
 }
 static int monitor_make(struct edgecore *e, struct error *err) {
-    e->monitor = monitor_new(e->loop, &e->config.edged, not_ready, e);
+    e->monitor = monitor_new(e->loop, &e->config.edged, e->edged ? edged_stats(e->edged) : NULL, not_ready, e);
     return 0;
 }
 static void monitor_end(struct edgecore *e) {

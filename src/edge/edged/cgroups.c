@@ -174,9 +174,9 @@ static int64_t read_count(const char *dir, const char *file) {
     return n;
 }
 
-/* "inactive_file 123" in a memory.stat. */
-static int64_t read_stat(const char *dir, const char *name) {
-    _cleanup_(free_p) char *path = xasprintf("%s/memory.stat", dir);
+/* "inactive_file 123" in a memory.stat, say. */
+static int64_t read_stat(const char *dir, const char *file, const char *name) {
+    _cleanup_(free_p) char *path = xasprintf("%s/%s", dir, file);
     _cleanup_(buf_free) struct buf text = BUF_INIT(STAT_MAX);
     if (file_read(path, &text, NULL) < 0)
         return 0;
@@ -194,10 +194,17 @@ static char *pod_folder(const struct cgroups *c, const char *controller, enum po
     return c->v2 ? xasprintf("%s%s", c->mount, rel) : xasprintf("%s/%s%s", c->mount, controller, rel);
 }
 
+int64_t cgroup_pod_cpu_ns(const struct cgroups *c, enum pod_qos qos, const char *uid) {
+    _cleanup_(free_p) char *dir = pod_folder(c, "cpuacct", qos, uid);
+    if (access(dir, F_OK) < 0)
+        return -1;
+    return c->v2 ? read_stat(dir, "cpu.stat", "usage_usec") * 1000 : read_count(dir, "cpuacct.usage");
+}
+
 int64_t cgroup_pod_memory(const struct cgroups *c, enum pod_qos qos, const char *uid) {
     _cleanup_(free_p) char *dir = pod_folder(c, "memory", qos, uid);
     int64_t used = read_count(dir, c->v2 ? "memory.current" : "memory.usage_in_bytes");
-    int64_t idle = read_stat(dir, c->v2 ? "inactive_file" : "total_inactive_file");
+    int64_t idle = read_stat(dir, "memory.stat", c->v2 ? "inactive_file" : "total_inactive_file");
     return idle < used ? used - idle : 0;
 }
 

@@ -21,6 +21,8 @@ char *cgroup_parent(const struct cgroups *c, enum pod_qos qos, const char *uid);
 /* Makes the pod's cgroup and writes its limits. With the systemd driver the slice is systemd's to make. */
 int cgroup_pod_create(const struct cgroups *c, enum pod_qos qos, const char *uid, const struct linux_resources *r,
                       struct error *err) MUST_CHECK;
+/* Nanoseconds of CPU that it used; -1 where unknown. */
+int64_t cgroup_pod_cpu_ns(const struct cgroups *c, enum pod_qos qos, const char *uid);
 /* Its working set in bytes (what is used, less what the kernel can drop at once), and its processes. 0 where unknown.
  */
 int64_t cgroup_pod_memory(const struct cgroups *c, enum pod_qos qos, const char *uid);

@@ -7,6 +7,7 @@
 #include "edge/edged/node_agent.h"
 #include "edge/edged/pods.h"
 #include "edge/edged/static_pods.h"
+#include "edge/edged/stats.h"
 
 #define PROBE_MS 5000
 #define PROBE_DOWN_MS 1000
@@ -158,6 +159,7 @@ static void on_pressure(void *arg) {
 static int housekeeping_new(struct edged *e, struct error *err) {
     e->logs = log_rotation_new(e->pods, err);
     e->image_gc = image_gc_new(e->pods);
+    e->pods->stats = stats_new(e->pods, e->image_gc);
     e->eviction = e->logs ? eviction_new(e->pods, e->image_gc, on_pressure, e, err) : NULL;
     e->pods->eviction = e->eviction;
     return e->eviction ? 0 : -1;
@@ -206,6 +208,10 @@ int edged_start(struct edged *e, struct error *err) {
     return 0;
 }
 
+struct stats *edged_stats(const struct edged *e) {
+    return e->pods->stats;
+}
+
 void edged_stop(struct edged *e) {
     bus_unregister(e->bus, MODULE_EDGED);
     timer_stop(e->probe);
@@ -218,6 +224,8 @@ void edged_free(struct edged *e) {
     cri_free(e->cri);
     pod_source_free(e->source);
     static_pods_free(e->static_pods);
+    if (e->pods)
+        stats_free(e->pods->stats);
     eviction_free(e->eviction);
     image_gc_free(e->image_gc);
     log_rotation_free(e->logs);

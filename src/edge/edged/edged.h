@@ -9,6 +9,7 @@
 #include "net/pool.h"
 
 struct edged;
+struct stats;
 
 /* config and bus outlive it. A runtime that does not answer yet is not an error: it is tried again, and the node says
  * NotReady until then. */
@@ -19,6 +20,8 @@ int edged_start(struct edged *e, struct error *err) MUST_CHECK;
 /* Why pods cannot be run now (the runtime, its network, the stored pods); NULL: they can. Valid until the next turn of
  * the loop. */
 const char *edged_not_ready(const struct edged *e);
+/* What the node and its pods use (stats.h); while edged lives. */
+struct stats *edged_stats(const struct edged *e);
 /* Stops supervising: containers go on running. */
 void edged_stop(struct edged *e);
 void edged_free(struct edged *e);

@@ -18,6 +18,7 @@ struct pod_worker;
 struct rt_query;
 struct eviction;
 struct static_pods;
+struct stats;
 
 struct pods {
     struct loop *loop;
@@ -30,6 +31,7 @@ struct pods {
     struct event_recorder *events;
     const struct eviction *eviction; /* who may start under pressure; NULL: everybody */
     struct static_pods *static_pods;
+    struct stats *stats;
     struct http_client *http, *https; /* for hooks and probes; made when first needed */
     struct pod_node node;
     struct dns_settings dns;
