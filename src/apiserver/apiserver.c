@@ -279,6 +279,7 @@ void apiserver_stop(struct apiserver *s) {
     storage_close(s->storage);
     if (s->kinds)
         kinds_free(s->kinds);
+    buf_free(&s->openapi_v2);
     if (s->loop)
         loop_free(s->loop);
     if (r->tls)

@@ -86,6 +86,17 @@ static void serve_openapi_v3(struct apiserver *s, struct http_request *r, struct
         http_respond(r, 200, "application/json", buf_bytes(&out));
 }
 
+/* The largest of the documents: made anew only when the kinds have changed. */
+static void serve_openapi_v2(struct apiserver *s, struct http_request *r) {
+    if (!s->openapi_v2.ptr || s->openapi_v2_generation != kinds_generation(s->kinds)) {
+        buf_free(&s->openapi_v2);
+        s->openapi_v2 = BUF_INIT(DOCUMENT_MAX);
+        s->openapi_v2_generation = kinds_generation(s->kinds);
+        openapi_v2(s->kinds, &s->openapi_v2);
+    }
+    http_respond(r, 200, OPENAPI_V2_CONTENT_TYPE, buf_bytes(&s->openapi_v2));
+}
+
 void handle_version(void *arg, struct http_request *r) {
     struct apiserver *s = arg;
     answer_headers(r);
@@ -106,7 +117,7 @@ void serve_documents(struct apiserver *s, struct http_request *r) {
         fail_set(&f, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
         answer_fail(r, &f);
     } else if (strcmp(text, "/openapi/v2") == 0) {
-        http_respond(r, 200, OPENAPI_V2_CONTENT_TYPE, openapi_v2());
+        serve_openapi_v2(s, r);
     } else if (str_starts_with(text, "/openapi/v3")) {
         serve_openapi_v3(s, r, path);
     } else {

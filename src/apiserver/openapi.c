@@ -2,14 +2,6 @@
 
 #include "apiserver/crd.h"
 
-/* Swagger 2.0 with a title, a version and no paths: all that kubectl before 1.29 needs to leave checks to the server.
- */
-static const char v2[] = {0x0a, 0x03, 0x32, 0x2e, 0x30, 0x12, 0x06, 0x0a, 0x01, 0x6b, 0x12, 0x01, 0x31, 0x42, 0x00};
-
-struct bytes openapi_v2(void) {
-    return bytes_of(v2, sizeof v2);
-}
-
 static void separate(struct buf *out, bool *any) {
     if (*any)
         buf_add_char(out, ',');
@@ -73,9 +65,25 @@ static void add_type_name(struct buf *out, const struct schema_type *t) {
     buf_addf(out, "io.k8s.api.%s.%s.%s", *group ? group : "core", schema_strings + t->version, schema_type_name(t));
 }
 
+static void add_words(struct buf *out, const char *name, struct bytes words, char sep) {
+    struct bytes word;
+    buf_addf(out, ",\"%s\":[", name);
+    for (bool more = true, first = true; more; first = false) {
+        more = bytes_cut(words, sep, &word, &words);
+        buf_addf(out, "%s\"%.*s\"", first ? "" : ",", (int)word.len, word.ptr);
+    }
+    buf_add_char(out, ']');
+}
+
+static void add_string_schema(struct buf *out, const struct schema_field *f) {
+    buf_add_str(out, "{\"type\":\"string\"");
+    if (*schema_field_enum(f))
+        add_words(out, "enum", bytes_str(schema_field_enum(f)), ' ');
+    buf_add_char(out, '}');
+}
+
 static void add_value_schema(struct buf *out, const struct schema_field *f) {
     static const char *const plain[] = {
-        [FT_STRING] = "{\"type\":\"string\"}",
         [FT_BOOL] = "{\"type\":\"boolean\"}",
         [FT_INT32] = "{\"type\":\"integer\",\"format\":\"int32\"}",
         [FT_INT64] = "{\"type\":\"integer\",\"format\":\"int64\"}",
@@ -95,8 +103,34 @@ static void add_value_schema(struct buf *out, const struct schema_field *f) {
         buf_add_str(out, "{\"$ref\":\"#/components/schemas/");
         add_type_name(out, schema_field_message(f));
         buf_add_str(out, "\"}");
+    } else if (f->type == FT_STRING) {
+        add_string_schema(out, f);
     } else {
         buf_add_str(out, plain[f->type]);
+    }
+}
+
+/* How patches and applies treat a list. */
+static void add_list_extensions(struct buf *out, const struct schema_field *f) {
+    static const char *const names[] = {[LIST_ATOMIC] = "atomic", [LIST_MAP] = "map", [LIST_SET] = "set"};
+    if ((f->strategy & PATCH_MERGE) && f->merge_key)
+        buf_addf(out, ",\"x-kubernetes-patch-strategy\":\"merge\",\"x-kubernetes-patch-merge-key\":\"%s\"",
+                 schema_field_merge_key(f));
+    if (f->list_type < ARRAY_LEN(names) && names[f->list_type])
+        buf_addf(out, ",\"x-kubernetes-list-type\":\"%s\"", names[f->list_type]);
+    if (f->list_type == LIST_MAP)
+        add_words(out, "x-kubernetes-list-map-keys", bytes_str(schema_field_list_map_keys(f)), ',');
+}
+
+static void add_required(struct buf *out, const struct schema_type *t, bool *any) {
+    for (size_t i = 0; i < t->n_fields; i++) {
+        const struct schema_field *f = schema_field_at(t, i);
+        if (f->inlined) {
+            add_required(out, schema_field_message(f), any);
+        } else if (!f->optional && *schema_field_name(f)) {
+            buf_addf(out, "%s\"%s\"", *any ? "," : ",\"required\":[", schema_field_name(f));
+            *any = true;
+        }
     }
 }
 
@@ -114,9 +148,8 @@ static void add_properties(struct buf *out, const struct schema_type *t, bool *a
         else if (f->shape == FS_MAP)
             buf_add_str(out, "{\"type\":\"object\",\"additionalProperties\":");
         add_value_schema(out, f);
-        if (f->shape == FS_LIST && (f->strategy & PATCH_MERGE) && f->merge_key)
-            buf_addf(out, ",\"x-kubernetes-patch-strategy\":\"merge\",\"x-kubernetes-patch-merge-key\":\"%s\"",
-                     schema_field_merge_key(f));
+        if (f->shape == FS_LIST)
+            add_list_extensions(out, f);
         if (f->shape != FS_ONE)
             buf_add_char(out, '}');
     }
@@ -152,6 +185,10 @@ static void add_builtin_schemas(const struct kinds *ks, const struct kind *const
         buf_add_str(out, "\":{\"type\":\"object\",\"properties\":{");
         add_properties(out, &schema_types[t], &any_property);
         buf_add_char(out, '}');
+        bool any_required = false;
+        add_required(out, &schema_types[t], &any_required);
+        if (any_required)
+            buf_add_char(out, ']');
         if (kind) {
             buf_add_str(out, ",\"x-kubernetes-group-version-kind\":[");
             add_gvk(out, kind);

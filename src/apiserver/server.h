@@ -25,6 +25,8 @@ struct apiserver {
     struct timer *tick;
     int64_t started_ms; /* monotonic */
     int node_grace_s, event_ttl_s;
+    struct buf openapi_v2; /* kept from the first request on */
+    uint64_t openapi_v2_generation;
     bool stopping;
 };
 

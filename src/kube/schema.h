@@ -42,7 +42,7 @@ struct schema_field {
     bool pointer : 1;       /* zero differs from absent */
     unsigned name_len : 8;
     uint16_t number; /* protobuf; 0: not on the wire */
-    uint16_t json_name, message, merge_key, list_map_keys, default_value;
+    uint16_t json_name, message, merge_key, list_map_keys, default_value, enum_values;
 };
 struct schema_type {
     uint16_t group, version, name; /* group "" is core; "meta.k8s.io"/"v1" for metav1 */
@@ -78,6 +78,10 @@ static inline const char *schema_field_list_map_keys(const struct schema_field *
 }
 static inline const char *schema_field_default(const struct schema_field *f) { /* JSON text; "" if none */
     return schema_strings + f->default_value;
+}
+
+static inline const char *schema_field_enum(const struct schema_field *f) { /* divided by blanks; "" if open */
+    return schema_strings + f->enum_values;
 }
 
 const struct schema_type *schema_find(const char *group, const char *version, const char *name); /* NULL if unknown */

@@ -30,6 +30,20 @@ CONTAINER = {
     "JSONSchemaDefinitions": ("map", "JSONSchemaProps", "apiextensions.k8s.io"),
     "JSONSchemaDependencies": ("map", "JSONSchemaPropsOrStringArray", "apiextensions.k8s.io"),
 }
+# String types whose values are all known. The others (conditions, reasons, names of resources) are open.
+CLOSED = {
+    "AddressType", "AppArmorProfileType", "CompletionMode", "ConcurrencyPolicy", "ConversionStrategyType", "DNSPolicy",
+    "DaemonSetUpdateStrategyType", "DeploymentStrategyType", "FailurePolicyType", "IPFamilyPolicy",
+    "LabelSelectorOperator", "MatchPolicyType", "MountPropagationMode", "NodeInclusionPolicy", "NodeSelectorOperator",
+    "PathType", "PersistentVolumeAccessMode", "PersistentVolumeClaimRetentionPolicyType", "PersistentVolumeMode",
+    "PersistentVolumeReclaimPolicy", "PodFSGroupChangePolicy", "PodFailurePolicyAction",
+    "PodFailurePolicyOnExitCodesOperator", "PodManagementPolicyType", "PodReplacementPolicy", "PolicyType",
+    "PreemptionPolicy", "ProcMountType", "Protocol", "PullPolicy", "RecursiveReadOnlyMode", "ReinvocationPolicyType",
+    "ResourceScope", "RestartPolicy", "SeccompProfileType", "ServiceAffinity", "ServiceExternalTrafficPolicy",
+    "ServiceInternalTrafficPolicy", "ServiceType", "SideEffectClass", "StatefulSetUpdateStrategyType",
+    "SupplementalGroupsPolicy", "TaintEffect", "TerminationMessagePolicy", "TolerationOperator", "URIScheme",
+    "UnhealthyPodEvictionPolicyType", "UnsatisfiableConstraintAction", "VolumeBindingMode",
+}
 GROUP = {"core": "", "meta": "meta.k8s.io"}
 STRATEGY = {"merge": "PATCH_MERGE", "replace": "PATCH_REPLACE", "retainKeys": "PATCH_RETAIN_KEYS"}
 LIST_TYPE = {"": "LIST_UNSET", "atomic": "LIST_ATOMIC", "map": "LIST_MAP", "set": "LIST_SET", "map:atomic": "LIST_ATOMIC",
@@ -75,7 +89,11 @@ def default_json(text):
 def main():
     rows = read(sys.argv[1])
     strings = Strings()
-    string_types = PLAIN_STRINGS | {r["type"] for r in read(sys.argv[2]) if r["base"] == "string"}
+    enums = read(sys.argv[2])
+    string_types = PLAIN_STRINGS | {r["type"] for r in enums if r["base"] == "string"}
+    values = {r["type"]: " ".join(sorted(r["values"].split())) for r in enums if r["type"] in CLOSED}
+    if CLOSED - set(values):
+        raise SystemExit(f"no values of {CLOSED - set(values)}")
     types = {}
     for r in rows:
         types.setdefault((r["group"], r["type"]), []).append(r)
@@ -128,6 +146,7 @@ def main():
                 f".pointer = {int('pointer' in flags)}, .strategy = {strategy}, .list_type = {LIST_TYPE[row['listType']]}, "
                 f".message = {inner}, .merge_key = {strings.offset(row['patchMergeKey'])}, "
                 f".list_map_keys = {strings.offset(row['listMapKey'])}, "
+                f".enum_values = {strings.offset(values.get(row['of'].rsplit('.', 1)[-1], ''))}, "
                 f".default_value = {strings.offset(default_json(row['default']))}}},")
         group, name = key
         version = types[key][0]["version"]
