@@ -13,6 +13,7 @@ void fail_clear(struct fail *f) {
     free(f->kind);
     free(f->name);
     free(f->uid);
+    free(f->continue_);
     while (f->causes) {
         struct fail_cause *c = f->causes;
         f->causes = c->next;
@@ -171,7 +172,7 @@ char *fail_status(const struct fail *f, size_t *len) {
     yyjson_mut_doc_set_root(d, root);
     add_str(d, root, "kind", "Status");
     add_str(d, root, "apiVersion", "v1");
-    yyjson_mut_obj_add_obj(d, root, "metadata");
+    add_str(d, yyjson_mut_obj_add_obj(d, root, "metadata"), "continue", f->continue_);
     add_str(d, root, "status", "Failure");
     add_str(d, root, "message", str_or(f->message, "unknown"));
     add_str(d, root, "reason", f->reason);

@@ -15,6 +15,7 @@ struct fail {
     char *group, *kind, *name, *uid; /* details; owned, may be NULL */
     struct fail_cause *causes;
     int retry_after_s; /* 0: none */
+    char *continue_;   /* of a list that goes on otherwise; owned, may be NULL */
 };
 
 void fail_clear(struct fail *f);

@@ -63,8 +63,7 @@ struct list_job {
     struct collection *c;
     struct record **records;
     size_t n, at;
-    uint64_t rev;
-    bool any, started;
+    bool any;
     int64_t now;
     struct buf piece;
 };
@@ -79,20 +78,21 @@ static void job_free(struct list_job *j) {
 static void job_begin(struct list_job *j) {
     struct collection *c = j->c;
     char rev[24];
-    snprintf(rev, sizeof(rev), "%" PRIu64, j->rev);
-    const struct table_meta meta = {.resource_version = rev};
-    _cleanup_(free_p) char *api_version = kind_api_version(c->kind);
-    if (c->form == FORM_TABLE)
+    snprintf(rev, sizeof(rev), "%" PRIu64, c->page.rev);
+    const struct table_meta meta = {rev, c->page.next, (int64_t)c->page.left};
+    if (c->form == FORM_TABLE) {
         table_begin(&j->piece, c->kind, &meta, true);
-    else if (c->form == FORM_PARTIAL_LIST)
-        buf_addf(&j->piece,
-                 "{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":"
-                 "{\"resourceVersion\":\"%s\"},\"items\":[",
-                 rev);
-    else
-        buf_addf(&j->piece,
-                 "{\"kind\":\"%s\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%s\"},\"items\":[",
-                 c->kind->list_kind, api_version, rev);
+        return;
+    }
+    _cleanup_(free_p) char *api_version = kind_api_version(c->kind);
+    bool partial = c->form == FORM_PARTIAL_LIST;
+    buf_addf(&j->piece, "{\"kind\":\"%s\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":\"%s\"",
+             partial ? "PartialObjectMetadataList" : c->kind->list_kind, partial ? "meta.k8s.io/v1" : api_version, rev);
+    if (meta.continue_token)
+        buf_addf(&j->piece, ",\"continue\":\"%s\"", meta.continue_token);
+    if (meta.remaining)
+        buf_addf(&j->piece, ",\"remainingItemCount\":%" PRId64, meta.remaining);
+    buf_add_str(&j->piece, "},\"items\":[");
 }
 
 static void job_item(struct list_job *j, struct record *rec, yyjson_doc *doc) {
@@ -166,13 +166,11 @@ static void job_run(void *arg) {
 }
 
 void list_serve(struct collection *c) {
-    struct apiserver *s = c->s;
     struct list_job *j = NEW(struct list_job);
     j->c = c;
-    j->rev = storage_revision(s->storage);
     j->now = clock_wall_s();
     buf_init(&j->piece, PIECE_MAX);
-    j->records = collection_snapshot(c, &j->n);
+    j->records = page_take(c, &j->n);
     job_begin(j);
     job_fill(j, c->q.pretty ? PRETTY_MAX : PIECE);
     if (j->at == j->n) {

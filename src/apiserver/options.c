@@ -21,6 +21,7 @@ void collection_free(struct collection *c) {
     if (!c)
         return;
     query_options_free(&c->q);
+    list_page_free(&c->page);
     free(c->ns);
     free(c->name);
     selector_free(c->labels);
@@ -59,11 +60,10 @@ static void check_match(const struct query_options *q, struct fail *f) {
 static int check_numbers(struct query_options *q, struct bytes query, struct fail *f) {
     struct error err = ERROR_INIT;
     _cleanup_(free_p) char *limit = NULL, *timeout = NULL, *include = NULL;
-    int64_t n;
     if (query_text(query, "limit", &limit, &err) < 0 || query_text(query, "timeoutSeconds", &timeout, &err) < 0 ||
         query_text(query, "includeObject", &include, &err) < 0)
         return fail_bad_request(f, "%s", error_text(&err));
-    if (!str_empty(limit) && parse_i64(bytes_str(limit), 0, INT64_MAX, &n) < 0)
+    if (!str_empty(limit) && parse_i64(bytes_str(limit), 0, INT64_MAX, &q->limit) < 0)
         return fail_bad_request(f, "limit is not a number");
     if (!str_empty(timeout) && parse_i64(bytes_str(timeout), 0, INT64_MAX, &q->timeout_s) < 0)
         return fail_bad_request(f, "timeoutSeconds is not a number");
@@ -95,8 +95,8 @@ int query_options_read(struct query_options *q, struct bytes query, struct fail 
     }
     if (check_numbers(q, query, f) < 0)
         return -1;
-    if (!str_empty(q->continue_) && !q->watch)
-        return fail_bad_request(f, "continue key is not valid: this server gives lists whole, and no continue tokens");
+    if (!str_empty(q->continue_) && !q->watch && !str_empty(q->rv) && !str_eq(q->rv, "0"))
+        return fail_bad_request(f, "specifying resource version is not allowed when using continue");
     check_match(q, f);
     return f->causes ? fail_invalid(f, "meta.k8s.io", "ListOptions", "") : 0;
 }
@@ -115,18 +115,6 @@ int check_rv_asked(const struct apiserver *s, const char *rv, uint64_t *out, str
     fail_cause(f, "ResourceVersionTooLarge", NULL, "Too large resource version");
     f->retry_after_s = 1;
     return -1;
-}
-
-/* resourceVersionMatch=Exact: only if nothing of this kind has changed since. */
-static int check_exact(const struct collection *c, uint64_t asked, struct fail *f) {
-    const struct storage *st = c->s->storage;
-    if (!str_eq(c->q.rv_match, "Exact"))
-        return 0;
-    uint64_t oldest = storage_compacted(st), last = kind_resource(c->s, c->kind)->last_rev;
-    if (asked >= last && asked >= oldest)
-        return 0;
-    return fail_set(f, 410, "Expired", "too old resource version: %" PRIu64 " (%" PRIu64 ")", asked,
-                    last > oldest ? last : oldest);
 }
 
 static int prepare_fields(struct collection *c, struct fail *f) {
@@ -152,5 +140,5 @@ int collection_prepare(struct collection *c, struct fail *f) {
         return -1;
     if (check_rv_asked(c->s, c->q.rv, &asked, f) < 0)
         return -1;
-    return check_exact(c, asked, f);
+    return c->q.watch ? 0 : page_prepare(c, asked, f);
 }

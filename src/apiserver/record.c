@@ -65,6 +65,11 @@ struct record *record_new(const char *ns, const char *name, struct bytes stored,
     return r;
 }
 
+int record_key_cmp(const struct record *r, const char *ns, const char *name) {
+    int c = strcmp(r->ns, ns);
+    return c ? c : strcmp(r->name, name);
+}
+
 struct record *record_ref(struct record *r) {
     if (r)
         r->refs++;

@@ -25,6 +25,8 @@ struct record {
  * has no metadata.resourceVersion where it should be: a damaged database. */
 struct record *record_new(const char *ns, const char *name, struct bytes text, uint64_t rev,
                           struct error *err) MUST_CHECK;
+/* Order of lists: by namespace, then name, in bytes. */
+int record_key_cmp(const struct record *r, const char *ns, const char *name);
 struct record *record_ref(struct record *r); /* NULL is fine */
 void record_unref(struct record *r);
 DEFINE_CLEANUP(struct record, record_unref)

@@ -9,17 +9,12 @@ struct recordmap_chunk {
     struct record *items[CHUNK_MAX];
 };
 
-static int key_cmp(const struct record *r, const char *ns, const char *name) {
-    int c = strcmp(r->ns, ns);
-    return c ? c : strcmp(r->name, name);
-}
-
 /* The chunk that holds, or would hold, the key; 0 in an empty map. */
 static size_t find_chunk(const struct recordmap *m, const char *ns, const char *name) {
     size_t lo = 0, hi = m->n_chunks;
     while (lo + 1 < hi) { /* invariant: first key of chunk lo <= key, or lo is 0 */
         size_t mid = (lo + hi) / 2;
-        if (key_cmp(m->chunks[mid]->items[0], ns, name) <= 0)
+        if (record_key_cmp(m->chunks[mid]->items[0], ns, name) <= 0)
             lo = mid;
         else
             hi = mid;
@@ -33,7 +28,7 @@ static size_t find_place(const struct recordmap_chunk *c, const char *ns, const 
     *found = false;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
-        int cmp = key_cmp(c->items[mid], ns, name);
+        int cmp = record_key_cmp(c->items[mid], ns, name);
         if (cmp == 0) {
             *found = true;
             return mid;

@@ -55,7 +55,15 @@ struct query_options {
     char *label_selector, *field_selector, *rv, *rv_match, *continue_;
     bool watch, bookmarks, has_initial_events, initial_events, pretty;
     int64_t timeout_s; /* 0: none */
+    int64_t limit;     /* 0: none */
     enum table_include include;
+};
+/* Which part of a list, and of which state. */
+struct list_page {
+    uint64_t rev;                /* 0: the present */
+    char *after_ns, *after_name; /* the last object of the page before; NULL: from the start */
+    char *next;                  /* continue token of the page after; NULL: this is the last */
+    size_t left;                 /* objects in the pages after; 0: not known */
 };
 struct collection { /* a list or watch request; freed by whoever answers it, with collection_free */
     struct apiserver *s;
@@ -66,6 +74,7 @@ struct collection { /* a list or watch request; freed by whoever answers it, wit
     enum answer_form form;
     struct query_options q;
     struct selector *labels, *fields;
+    struct list_page page;
 };
 void collection_free(struct collection *c);
 /* options.c: reads and checks the query (embedded-api.md 3.2). */
@@ -79,6 +88,14 @@ int check_rv_asked(const struct apiserver *s, const char *rv, uint64_t *out, str
 bool collection_match(const struct collection *c, const struct record *rec, yyjson_doc **doc);
 /* The present objects that it may be about, in order, the selectors not applied: see recordmap_snapshot. */
 struct record **collection_snapshot(const struct collection *c, size_t *n);
+/* page.c: limit, continue and resourceVersionMatch of a list; asked is its resourceVersion, 0 if none. */
+int page_prepare(struct collection *c, uint64_t asked, struct fail *f) MUST_CHECK;
+/* The objects of the page, as collection_snapshot. Where there is a limit, the selectors are applied already, for as
+ * many as that; c->page is filled in. */
+struct record **page_take(struct collection *c, size_t *n);
+/* Owned. rev 0: continues with the latest state. */
+char *continue_token(const struct collection *c, uint64_t rev, const char *ns, const char *name);
+void list_page_free(struct list_page *p);
 void list_serve(struct collection *c);  /* takes over c and answers */
 void watch_serve(struct collection *c); /* takes over c and answers */
 

@@ -49,6 +49,10 @@ struct resource *storage_resource(struct storage *s, const char *group, const ch
 struct record *storage_get(const struct resource *r, const char *ns, const char *name);
 struct record *storage_latest(struct storage *s, const struct resource *r, const char *ns, const char *name);
 
+/* snapshot.c: the objects as they were at a revision that is in the history: see recordmap_snapshot. */
+struct record **storage_snapshot(const struct storage *s, const struct resource *r, const char *ns, uint64_t rev,
+                                 size_t *n);
+
 uint64_t storage_revision(const struct storage *s);  /* the last committed one: resourceVersion of lists */
 uint64_t storage_compacted(const struct storage *s); /* changes up to and including this one are forgotten */
 uint64_t storage_next_revision(const struct storage *s);

@@ -194,6 +194,33 @@ static void a_restart_brings_back_objects_revisions_and_history(void **state) {
     assert_string_equal(f->seen, "+b:2 ~a:3 -b:4 ");
 }
 
+static void the_past_is_what_the_changes_since_then_replaced(void **state) {
+    struct fixture *f = *state;
+    put(f, "b", "1");
+    put(f, "d", "1");
+    settle(f);
+    put(f, "a", "1"); /* 3 */
+    put(f, "b", "2");
+    put(f, "b", "3");
+    drop(f, "d");
+    put(f, "e", "1");
+    drop(f, "e");
+    settle(f);
+    static const char *const then[] = {"", "b", "bd", "abd", "abd", "abd", "ab", "abe", "ab"};
+    static const uint64_t b_rev[] = {0, 1, 1, 1, 4, 5, 5, 5, 5};
+    for (uint64_t rev = 0; rev <= 8; rev++) {
+        size_t n;
+        struct record **records = storage_snapshot(f->s, f->things, "ns", rev, &n);
+        assert_int_equal(n, strlen(then[rev]));
+        for (size_t i = 0; i < n; i++) {
+            assert_int_equal(records[i]->name[0], then[rev][i]);
+            if (records[i]->name[0] == 'b')
+                assert_int_equal(records[i]->rev, b_rev[rev]);
+        }
+        recordmap_free_snapshot(records, n);
+    }
+}
+
 static void the_last_deletion_keeps_its_revision_over_a_restart(void **state) {
     struct fixture *f = *state;
     put(f, "a", "1");
@@ -261,6 +288,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(objects_are_listed_by_namespace_and_name, setup, teardown),
         cmocka_unit_test_setup_teardown(the_resource_version_is_in_the_text, setup, teardown),
         cmocka_unit_test_setup_teardown(a_restart_brings_back_objects_revisions_and_history, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_past_is_what_the_changes_since_then_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(the_last_deletion_keeps_its_revision_over_a_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(history_out_of_the_window_is_forgotten_for_good, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failed_commit_undoes_all_that_was_decided_on_it, setup, teardown),
