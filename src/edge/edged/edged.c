@@ -47,7 +47,7 @@ const char *edged_not_ready(const struct edged *e) {
         return e->not_ready;
     if (!e->up)
         return "the container runtime has not answered yet";
-    return e->pods->set_complete ? NULL : "the stored pods have not been read yet";
+    return e->pods->set_read ? NULL : "the stored pods have not been read yet";
 }
 
 static void tell_node(struct edged *e) {
@@ -190,7 +190,7 @@ struct edged *edged_new(struct loop *l, struct pool *p, struct bus *b, const str
     return e;
 }
 
-static void on_set_complete(void *arg) {
+static void on_set_read(void *arg) {
     tell_node(arg);
 }
 
@@ -199,8 +199,8 @@ static void on_static_pods(void *arg) {
 }
 
 int edged_start(struct edged *e, struct error *err) {
-    e->pods->on_set_complete = on_set_complete;
-    e->pods->on_set_complete_arg = e;
+    e->pods->on_set_read = on_set_read;
+    e->pods->on_set_read_arg = e;
     bus_register(e->bus, MODULE_EDGED, on_message, e);
     node_agent_start(e->node);
     static_pods_start(e->static_pods, on_static_pods, e); /* before any pod may be taken for unknown */

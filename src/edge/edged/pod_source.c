@@ -9,6 +9,7 @@
 #define QUERY_TIMEOUT_MS 60000
 #define RETRY_FIRST_MS 200
 #define RETRY_MAX_MS 10000
+#define INCOMPLETE_RETRY_MS 15000
 
 struct pod_source {
     struct pods *pods;
@@ -61,7 +62,7 @@ static bool take_pod(struct pods *ps, yyjson_val *obj, struct strlist *uids) {
     return true;
 }
 
-static void take_stored(struct pods *ps, yyjson_val *list) {
+static void take_stored(struct pods *ps, yyjson_val *list, bool complete) {
     struct strlist uids = {0};
     size_t i, max;
     yyjson_val *v;
@@ -74,8 +75,9 @@ static void take_stored(struct pods *ps, yyjson_val *list) {
         take_pod(ps, v, &uids);
         yyjson_doc_free(parsed);
     }
-    log_info("stored pods of this node: %zu", uids.count);
-    pods_set_complete(ps, &uids);
+    log_info("stored pods of this node: %zu%s", uids.count,
+             complete ? "" : "; some may be missing: what else runs goes on running until the cloud has told");
+    pods_set_read(ps, &uids, complete);
     strlist_free(&uids);
 }
 
@@ -85,7 +87,10 @@ static void on_stored(void *arg, struct message *answer, const struct error *err
     yyjson_val *content = answer ? answer->content : NULL;
     if (answer && !str_eq(answer->operation, OP_ERROR) && (yyjson_is_arr(content) || yyjson_is_null(content))) {
         backoff_reset(&s->backoff);
-        take_stored(s->pods, content);
+        take_stored(s->pods, content, true);
+    } else if (yyjson_is_arr(yyjson_obj_get(content, "incomplete"))) {
+        take_stored(s->pods, yyjson_obj_get(content, "incomplete"), false);
+        timer_set(s->retry, INCOMPLETE_RETRY_MS);
     } else {
         log_warn("the stored pods cannot be read yet: %s", answer ? "unexpected answer" : error_text(err));
         timer_set(s->retry, backoff_next_ms(&s->backoff));

@@ -161,7 +161,7 @@ void pods_remove(struct pods *ps, const char *uid) {
     worker_wake(w, 0);
 }
 
-void pods_set_complete(struct pods *ps, const struct strlist *uids) {
+static void set_complete(struct pods *ps, const struct strlist *uids) {
     struct pod_worker *w, *tmp;
     HASH_ITER (hh, ps->workers, w, tmp) {
         if (w->pod && !w->pod->is_static && !strlist_has(uids, w->uid))
@@ -172,8 +172,15 @@ void pods_set_complete(struct pods *ps, const struct strlist *uids) {
     ps->set_complete = true;
     if (first)
         pods_remove_orphans(ps);
-    if (first && ps->on_set_complete)
-        ps->on_set_complete(ps->on_set_complete_arg);
+}
+
+void pods_set_read(struct pods *ps, const struct strlist *uids, bool complete) {
+    bool first = !ps->set_read;
+    ps->set_read = true;
+    if (complete)
+        set_complete(ps, uids);
+    if (first && ps->on_set_read)
+        ps->on_set_read(ps->on_set_read_arg);
 }
 
 void pods_object_changed(struct pods *ps, const char *kind, const char *ns, const char *name) {

@@ -42,9 +42,10 @@ struct pods {
     int64_t began_ns;   /* wall clock: containers that are older were taken over */
 
     struct pod_worker *workers; /* by UID */
-    bool set_complete;          /* the stored pods are all known: strangers may be removed */
-    void (*on_set_complete)(void *arg);
-    void *on_set_complete_arg;
+    bool set_read;              /* the stored pods have been taken in */
+    bool set_complete;          /* and none can be missing: strangers may be removed */
+    void (*on_set_read)(void *arg);
+    void *on_set_read_arg;
     bool listed; /* the runtime was listed at least once since it answered */
 
     /* relist.c */
@@ -65,7 +66,8 @@ void pods_set_node(struct pods *ps, const char *ip, int64_t cpu_milli, int64_t m
 /* ---- from the pod source ---- */
 void pods_update(struct pods *ps, struct pod *p); /* insert or update; takes p */
 void pods_remove(struct pods *ps, const char *uid);
-void pods_set_complete(struct pods *ps, const struct strlist *uids); /* the stored pods: all others are strangers */
+/* The stored pods have been taken in. complete: all others are strangers. */
+void pods_set_read(struct pods *ps, const struct strlist *uids, bool complete);
 void pods_object_changed(struct pods *ps, const char *kind, const char *ns, const char *name);
 struct pod_source;
 struct pod_source *pod_source_new(struct pods *ps);

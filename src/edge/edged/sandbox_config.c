@@ -21,12 +21,11 @@ void dns_settings_free(struct dns_settings *d) {
 static void add_words(struct bytes rest, struct strlist *out) {
     struct bytes word;
     while (rest.len > 0) {
-        rest = bytes_trim(rest);
         size_t n = 0;
-        while (n < rest.len && rest.ptr[n] != ' ' && rest.ptr[n] != '\t')
+        while (n < rest.len && (unsigned char)rest.ptr[n] > ' ')
             n++;
         word = bytes_of(rest.ptr, n);
-        rest = bytes_of(rest.ptr + n, rest.len - n);
+        rest = n < rest.len ? bytes_of(rest.ptr + n + 1, rest.len - n - 1) : BYTES_EMPTY;
         if (word.len > 0 && word.len < 256 && out->count < RESOLV_MAX_WORDS)
             strlist_add_take(out, bytes_dup(word));
     }

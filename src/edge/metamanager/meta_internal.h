@@ -21,7 +21,11 @@ struct metamanager {
     size_t n_waiting, waiting_bytes;
     struct batch *batch; /* being committed */
     bool stopped, paused;
+    bool gaps;            /* a damaged file was replaced: pods may be missing that run */
+    int64_t connected_ms; /* since when the cloud can send them again; 0: it cannot */
     struct log_once disk;
+    size_t refused_bytes; /* of the last batch that the disk did not take */
+    int64_t refused_ms;   /* when */
     struct metric *stored, *failed;
 
     struct meta_remote *remotes; /* requests that the cloud is to answer */
@@ -33,6 +37,8 @@ void meta_submit(struct metamanager *mm, struct job *j);
 void meta_request(struct metamanager *mm, struct message *m);
 /* Finishes JOB_READ, JOB_ANSWER, JOB_KEEP_PATCH and JOB_TOKENS after the commit. Takes the job. */
 void meta_request_done(struct metamanager *mm, struct job *j);
+/* Has the cloud had the time to send what the database may lack? Remembers it, if so. */
+bool meta_is_whole(struct metamanager *mm);
 void meta_requests_free(struct metamanager *mm);
 /* Tells the cloud that `m` is stored. */
 void meta_ack(struct metamanager *mm, const struct message *m);

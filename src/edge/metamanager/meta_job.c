@@ -16,8 +16,8 @@ struct job *job_new(enum job_kind kind, struct message *m) {
     struct job *j = NEW(struct job);
     j->kind = kind;
     j->message = m;
-    j->has_resource = resource_parse(bytes_str(m->resource), &j->resource, NULL) == 0;
-    j->size = m->doc ? yyjson_doc_get_read_size(m->doc) : 0;
+    j->has_resource = m && resource_parse(bytes_str(m->resource), &j->resource, NULL) == 0;
+    j->size = m && m->doc ? yyjson_doc_get_read_size(m->doc) : 0;
     return j;
 }
 
@@ -186,6 +186,8 @@ int job_apply(struct job *j, struct meta_store *s, struct error *err) {
         return apply_keep_patch(j, s, err);
     case JOB_TOKENS:
         return meta_store_delete_tokens(s, j->resource.name, err);
+    case JOB_WHOLE:
+        return meta_store_set_gaps(s, false, err);
     }
     return 0;
 }

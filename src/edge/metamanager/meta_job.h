@@ -14,11 +14,12 @@ enum job_kind {
     JOB_ANSWER,     /* store what the cloud answered to a request */
     JOB_KEEP_PATCH, /* a status patch that did not reach the cloud */
     JOB_TOKENS,     /* forget a pod's tokens */
+    JOB_WHOLE,      /* the cloud has sent what a damaged database had lost */
 };
 
 struct job {
     enum job_kind kind;
-    struct message *message; /* what the cloud sent, or what an edge component asked for; owned */
+    struct message *message; /* what the cloud sent, or what an edge component asked for; owned. NULL: JOB_WHOLE */
     struct message *answer;  /* JOB_ANSWER: the cloud's; owned */
     bool has_resource;
     struct resource resource; /* of message: views into it */

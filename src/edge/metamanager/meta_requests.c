@@ -136,7 +136,10 @@ void meta_request(struct metamanager *mm, struct message *m) {
 static void read_done(struct metamanager *mm, struct job *j) {
     enum place place = j->has_resource ? place_of(&j->resource) : LOCAL;
     bool connected = bus_connected(mm->bus);
-    if (j->text && !(j->stale && connected)) {
+    if (j->text && place == LOCAL && j->has_resource && j->resource.name.len == 0 && !meta_is_whole(mm)) {
+        _cleanup_(free_p) char *content = xasprintf("{\"incomplete\":%s}", j->text);
+        reply(mm, j->message, &(struct message_fields){.content_text = bytes_str(content)});
+    } else if (j->text && !(j->stale && connected)) {
         reply(mm, j->message, &(struct message_fields){.content_text = bytes_of(j->text, j->text_len)});
     } else if (place == LOCAL) {
         reply_not_found(mm, j);
@@ -185,6 +188,8 @@ static void answer_done(struct metamanager *mm, struct job *j) {
 void meta_request_done(struct metamanager *mm, struct job *j) {
     if (j->kind == JOB_ANSWER)
         answer_done(mm, j); /* the caller gets the answer also where it could not be stored */
+    else if (j->kind == JOB_WHOLE)
+        mm->gaps = j->failed.code != ERR_NONE;
     else if (j->failed.code != ERR_NONE)
         (void)bus_reply_error(mm->bus, j->message->id, &j->failed);
     else if (j->kind == JOB_READ)

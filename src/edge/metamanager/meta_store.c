@@ -101,10 +101,23 @@ bool meta_store_is_damaged(const struct meta_store *s) {
     return store_is_damaged(s->db);
 }
 
+/* Kept where SQLite has room for it: the tables are the original's. */
+bool meta_store_has_gaps(const struct meta_store *s) {
+    sqlite3_stmt *st = NULL;
+    bool gaps = sqlite3_prepare_v2(store_db(s->db), "PRAGMA user_version", -1, &st, NULL) == SQLITE_OK &&
+                sqlite3_step(st) == SQLITE_ROW && sqlite3_column_int(st, 0) == 1;
+    sqlite3_finalize(st);
+    return gaps;
+}
+
+int meta_store_set_gaps(struct meta_store *s, bool gaps, struct error *err) {
+    return store_exec(s->db, gaps ? "PRAGMA user_version = 1" : "PRAGMA user_version = 0", err);
+}
+
 int meta_store_rebuild(struct meta_store *s, struct error *err) {
     if (s->db)
         store_close(TAKE(s->db));
-    if (store_set_aside(s->path, err) < 0 || open_file(s, err) < 0)
+    if (store_set_aside(s->path, err) < 0 || open_file(s, err) < 0 || meta_store_set_gaps(s, true, err) < 0)
         return -1;
     _cleanup_(free_p) char *damaged = newest_damaged(s->path);
     int rows = damaged ? salvage_file(s, damaged) : 0;

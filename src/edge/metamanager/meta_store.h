@@ -17,6 +17,9 @@ void meta_store_rollback(struct meta_store *s);
 /* Set aside and made anew while running, once it has shown itself to be damaged. */
 bool meta_store_is_damaged(const struct meta_store *s);
 int meta_store_rebuild(struct meta_store *s, struct error *err) MUST_CHECK;
+/* May rows be missing that were acknowledged? From a rebuild on, also after a restart, until it is told otherwise. */
+bool meta_store_has_gaps(const struct meta_store *s);
+int meta_store_set_gaps(struct meta_store *s, bool gaps, struct error *err) MUST_CHECK;
 
 enum meta_put {
     META_PUT_ALWAYS,    /* insert or replace, unless what is stored is newer */

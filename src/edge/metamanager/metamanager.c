@@ -2,6 +2,7 @@
 
 #include "edge/metamanager/metamanager.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -16,11 +17,14 @@
 /* Above, the cloud is asked to wait; below half, to go on. */
 #define WAITING_JOBS 4096
 #define WAITING_BYTES (32u << 20)
+#define RECALL_MS 60000  /* of connection, for the cloud to send what a damaged database had lost */
+#define REFUSED_MS 30000 /* a disk that refused nothing for so long is in order; the cloud tries again much sooner */
 
 struct batch {
     struct metamanager *mm;
     struct job *jobs;
-    bool wrote;
+    size_t bytes;
+    bool wrote, rebuilt;
     struct error failed; /* why the file cannot be written to */
 };
 
@@ -82,6 +86,7 @@ static void batch_work(void *arg) {
     if (apply_all(b, &err) == 0)
         return;
     if (meta_store_is_damaged(b->mm->store)) {
+        b->rebuilt = true;
         if (meta_store_rebuild(b->mm->store, &err) < 0)
             panic("the edge database was damaged, and no new one can be made: %s", error_text(&err));
         if (apply_all(b, &err) == 0)
@@ -139,15 +144,23 @@ static void downstream_done(struct metamanager *mm, struct job *j) {
     job_free(j);
 }
 
+/* A full disk may still have room for something small. */
+static bool proves_room(const struct metamanager *mm, const struct batch *b) {
+    return b->bytes >= mm->refused_bytes || clock_mono_ms() - mm->refused_ms > REFUSED_MS;
+}
+
 static void tell_of_disk(struct metamanager *mm, const struct batch *b) {
     const struct error *err = &b->failed;
     if (!b->wrote)
         return;
     if (err->code == ERR_NONE) {
-        log_once_recovered(&mm->disk, LOG_COMPONENT, "the edge database takes writes again file=%s",
-                           mm->config->database);
+        if (proves_room(mm, b))
+            log_once_recovered(&mm->disk, LOG_COMPONENT, "the edge database takes writes again file=%s",
+                               mm->config->database);
         return;
     }
+    mm->refused_bytes = b->bytes;
+    mm->refused_ms = clock_mono_ms();
     metric_add(mm->failed, 1);
     log_once_failed(&mm->disk, LOG_COMPONENT,
                     "nothing can be stored in the edge database, so nothing is acknowledged; pods go on running. Make "
@@ -160,6 +173,7 @@ static void batch_done(void *arg) {
     struct metamanager *mm = b->mm;
     struct job *j, *next;
     mm->batch = NULL;
+    mm->gaps = mm->gaps || b->rebuilt;
     tell_of_disk(mm, b);
     LL_FOREACH_SAFE (b->jobs, j, next) {
         if (j->kind == JOB_PUT || j->kind == JOB_DELETE)
@@ -186,6 +200,7 @@ static void start_batch(struct metamanager *mm) {
         last = j;
     }
     b->jobs = mm->waiting;
+    b->bytes = bytes;
     mm->waiting = last->next;
     if (!mm->waiting)
         mm->waiting_end = &mm->waiting;
@@ -210,6 +225,21 @@ void meta_submit(struct metamanager *mm, struct job *j) {
         bus_pause_downstream(mm->bus);
     }
     start_batch(mm);
+}
+
+bool meta_is_whole(struct metamanager *mm) {
+    if (!mm->gaps)
+        return true;
+    if (!mm->connected_ms || clock_mono_ms() - mm->connected_ms < RECALL_MS)
+        return false;
+    mm->gaps = false;
+    meta_submit(mm, job_new(JOB_WHOLE, NULL));
+    return true;
+}
+
+static void on_connected(void *arg, bool connected) {
+    struct metamanager *mm = arg;
+    mm->connected_ms = connected ? clock_mono_ms() : 0;
 }
 
 static bool is_volume_operation(const char *operation) {
@@ -280,6 +310,7 @@ struct metamanager *metamanager_new(struct loop *l, struct pool *p, struct bus *
         free(mm);
         return NULL;
     }
+    mm->gaps = meta_store_has_gaps(mm->store);
     mm->queue = pool_queue_new(p);
     mm->stored =
         metric_get(METRIC_COUNTER, "selvage_metamanager_stored_total", "Objects from the cloud committed", NULL);
@@ -290,6 +321,7 @@ struct metamanager *metamanager_new(struct loop *l, struct pool *p, struct bus *
 
 int metamanager_start(struct metamanager *mm, struct error *err) {
     bus_register(mm->bus, MODULE_METAMANAGER, handle, mm);
+    bus_on_connected(mm->bus, on_connected, mm);
     return 0;
 }
 
@@ -309,6 +341,7 @@ void metamanager_free(struct metamanager *mm) {
     if (!mm)
         return;
     bus_unregister(mm->bus, MODULE_METAMANAGER);
+    bus_off_connected(mm->bus, on_connected, mm);
     meta_requests_free(mm);
     struct job *j, *next;
     LL_FOREACH_SAFE (mm->waiting, j, next)

@@ -6,7 +6,10 @@
  * What edged may send (bus_request to "metamanager"; source "edged", group "meta"):
  *
  *   operation  resource                           content            answer's content
- *   query      <ns>/pod                           -                  array of all stored pods of every namespace
+ *   query      <ns>/pod                           -                  array of all stored pods of every namespace;
+ *                                                                    {"incomplete": that} after a damaged database was
+ *                                                                    replaced, until the cloud was connected for a
+ *                                                                    minute and so has sent what it lacks: ask again
  *   query      <ns>/<type>/<name>                 -                  the object, or {"ErrStatus":{...}} if there is
  * none configmap, secret: from the database, from the cloud only if absent; node, pod: the same;
  *              persistentvolume(claim), volumeattachment, lease, certificatesigningrequest: from the cloud when

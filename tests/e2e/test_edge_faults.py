@@ -1,0 +1,178 @@
+"""What befalls a machine that nobody can reach: full disks, damaged files, kills at any moment, clocks that are wrong, links
+that lie. One cloud and one node for all tests; each puts right what it broke."""
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import time
+
+import pytest
+
+from harness.cluster import SLEEP, Cluster, condition, node_ready, pod
+from harness.processes import wait_for
+
+
+@pytest.fixture(scope="module")
+def small_disk():
+    """A cloud and a node whose edge database lies on a disk of two megabytes."""
+    c = Cluster()
+    try:
+        network = c.add_network()
+        c.start_cloud(advertise=network.host_ip)
+        node = c.add_node("edge-1", start=False, network=network)
+        node.disk = os.path.join(node.dir, "disk")
+        os.mkdir(node.disk)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", node.disk], check=True)
+        node.write_config()
+        with open(node.config) as f:
+            config = json.load(f)
+        node.database = os.path.join(node.disk, "edgecore.db")
+        config["database"]["dataSource"] = node.database
+        config["modules"]["edged"]["tailoredKubeletConfig"]["readOnlyPort"] = 10350  # in a network namespace of its own
+        with open(node.config, "w") as f:
+            json.dump(config, f)
+        node.start()
+        yield c
+    finally:
+        c.close()
+
+
+def rows(node):
+    with sqlite3.connect(f"file:{node.database}?mode=ro", uri=True) as db:
+        return {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta WHERE type != 'podpatch'")}
+
+
+def configmap(name, **data):
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}, "data": data}
+
+
+def user(name, *configmaps):
+    """A pod on the node that mounts ConfigMaps."""
+    return pod(name, SLEEP, node="edge-1", terminationGracePeriodSeconds=1,
+               volumes=[{"name": m, "configMap": {"name": m}} for m in configmaps],
+               container={"volumeMounts": [{"name": m, "mountPath": f"/etc/{m}"} for m in configmaps]})
+
+
+def containers_of(cluster, name):
+    return [(s["containerID"], s["restartCount"]) for s in cluster.cloud.get("pod", name)["status"]["containerStatuses"]]
+
+
+def stored_at_edge(node, name, value):
+    return rows(node).get(f"default/configmap/{name}", {}).get("data", {}).get("k") == value
+
+
+def delete(cluster, *names):
+    cluster.cloud.kubectl("delete", "pod", *names, "--wait", "--timeout=60s")
+
+
+def ready_endpoint(node):
+    return node.run(["curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:10350/readyz"],
+                    capture_output=True, text=True).stdout
+
+
+def fill(folder):
+    """Leaves no room at all in it."""
+    path = os.path.join(folder, "filler")
+    with open(path, "wb", buffering=0) as f:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    f.write(b"x" * size)
+            except OSError:
+                pass
+    return path
+
+
+def test_a_full_disk_acknowledges_nothing_and_is_recovered_from(small_disk):
+    node, cloud = small_disk.nodes[0], small_disk.cloud
+    cloud.apply(configmap("full", k="before"), user("on-full", "full"))
+    small_disk.wait_running("on-full")
+    before = containers_of(small_disk, "on-full")
+    told = node.process.log().count("nothing can be stored")
+    filler = fill(node.disk)
+    try:
+        for i in range(20):
+            cloud.apply(configmap("full", k=f"{i}" + "x" * 20000))
+        wait_for("the line", lambda: node.process.log().count("nothing can be stored") == told + 1)
+        wait_for("edgecore to say that it is not ready", lambda: ready_endpoint(node) == "503")
+        assert node.process.alive()
+        assert containers_of(small_disk, "on-full") == before
+        cloud.apply(configmap("full", k="after"))
+    finally:
+        os.unlink(filler)
+    wait_for("what could not be stored", lambda: stored_at_edge(node, "full", "after"), 90)
+    wait_for("edgecore to be ready", lambda: ready_endpoint(node) == "200")
+    log = node.process.log()
+    assert log.count("nothing can be stored") == told + 1 and "takes writes again" in log
+    assert containers_of(small_disk, "on-full") == before
+    delete(small_disk, "on-full")
+
+
+def test_edgecore_starts_on_a_full_disk_and_runs_what_it_has(small_disk):
+    node, cloud = small_disk.nodes[0], small_disk.cloud
+    cloud.apply(configmap("old", k="1"), user("stored", "old"))
+    small_disk.wait_running("stored")
+    node.process.kill()
+    node.containerd.kill_containers()
+    filler = fill(node.disk)
+    try:
+        node.start_edgecore()
+        wait_for("its containers", lambda: len(node.containerd.containers()) == 2, 60)
+    finally:
+        os.unlink(filler)
+    small_disk.wait_running("stored")
+    delete(small_disk, "stored")
+
+
+def test_a_damaged_database_is_replaced_while_pods_go_on(small_disk):
+    node, cloud, network = small_disk.nodes[0], small_disk.cloud, small_disk.networks[0]
+    cloud.apply(configmap("kept", k="1"), user("unharmed", "kept"))
+    small_disk.wait_running("unharmed")
+    before, running = containers_of(small_disk, "unharmed"), node.containerd.containers()
+    node.process.kill()
+    network.down()
+    with open(node.database, "r+b") as f:
+        f.write(b"this is no database" * 100)
+    for suffix in ("-wal", "-shm"):
+        if os.path.exists(node.database + suffix):
+            os.unlink(node.database + suffix)
+    try:
+        node.start_edgecore()
+        wait_for("the line", lambda: "the edge database was damaged" in node.process.log())
+        wait_for("the pods to be found missing", lambda: "some may be missing" in node.process.log())
+        time.sleep(2)  # in which a pod that nothing is known of would be ended
+        assert node.containerd.containers() == running
+    finally:
+        network.up()
+    cloud.apply(configmap("kept", k="2"))
+    wait_for("the pod and its ConfigMap from the cloud", lambda: "default/pod/unharmed" in rows(node) and
+             stored_at_edge(node, "kept", "2"), 60)
+    assert containers_of(small_disk, "unharmed") == before
+    delete(small_disk, "unharmed")
+    for name in os.listdir(node.disk):
+        if ".damaged-" in name:
+            os.unlink(os.path.join(node.disk, name))
+
+
+def test_a_runtime_that_comes_late_gets_its_pods(small_disk):
+    node, cloud = small_disk.nodes[0], small_disk.cloud
+    node.process.stop()
+    node.containerd.kill_containers()
+    node.containerd.process.stop()
+    if os.path.exists(node.containerd.socket):
+        os.unlink(node.containerd.socket)
+    node.start_edgecore()
+    wait_for("the node to say why it is not ready", lambda: any(
+        c["type"] == "Ready" and c["status"] == "False" and "runtime" in c["message"]
+        for c in cloud.get("node", "edge-1")["status"]["conditions"]))
+    assert ready_endpoint(node) == "503"
+    cloud.apply(configmap("late", k="1"), user("early", "late"))
+    wait_for("the pod to be stored", lambda: "default/pod/early" in rows(node))
+    node.containerd.start()
+    node.wait_ready()
+    small_disk.wait_running("early")
+    assert node.process.log().count("container runtime not reachable") <= 4
+    delete(small_disk, "early")
