@@ -67,7 +67,7 @@ def https(cloud, method, path, body=None, headers=None, cert=None, key=None):
     context.verify_mode = ssl.CERT_NONE
     if cert:
         load_pair(context, cert, key)
-    c = http.client.HTTPSConnection("127.0.0.1", cloud.https_port, context=context, timeout=10)
+    c = http.client.HTTPSConnection("127.0.0.1", cloud.https_port, context=context, timeout=60)
     try:
         c.request(method, path, body, headers or {})
         r = c.getresponse()
@@ -135,7 +135,7 @@ class Edge:
             load_pair(context, self.cert, self.key)
         header = {"node_id": node_id or self.name, "project_id": PROJECT, "ConnectionUse": "msg", **(headers or {})}
         self.ws = websocket.WebSocket(sslopt={"context": context})
-        self.ws.settimeout(10)
+        self.ws.settimeout(60)
         self.ws.connect(f"wss://127.0.0.1:{self.cloud.port}{path or f'/{PROJECT}/{self.name}/events'}",
                         header=[f"{k}: {v}" for k, v in header.items() if v is not None])
         self.send(message("keepalive", "node", "ping", "websocket", "resource"))
@@ -151,7 +151,7 @@ class Edge:
         self.ws.send(json.dumps(m) + "\n")
         return m
 
-    def read(self, timeout=10):
+    def read(self, timeout=60):
         """The next message that is no acknowledged copy; None after the timeout; EOFError when closed."""
         self.ws.settimeout(timeout)
         try:
@@ -171,16 +171,16 @@ class Edge:
         self.send(message("response", m["route"]["resource"], "OK", m["route"]["source"], m["route"]["group"],
                           parent=m["header"]["msg_id"]))
 
-    def request(self, m, timeout=10):
+    def request(self, m, timeout=60):
         """Sends and gives the answer's content."""
         self.send(m)
         return self.answer(m, timeout)["content"]
 
-    def answer(self, m, timeout=10):
+    def answer(self, m, timeout=60):
         return self.wait(lambda a: a["header"].get("parent_msg_id") == m["header"]["msg_id"], timeout,
                          f"an answer to {m['route']}")
 
-    def wait(self, fits, timeout=10, what="a message"):
+    def wait(self, fits, timeout=60, what="a message"):
         for m in self.seen:
             if fits(m):
                 self.seen.remove(m)
@@ -195,7 +195,7 @@ class Edge:
                 return m
             self.seen.append(m)
 
-    def object(self, resource, operation=None, timeout=10):
+    def object(self, resource, operation=None, timeout=60):
         return self.wait(lambda m: m["route"]["resource"] == resource and "parent_msg_id" not in m["header"]
                          and operation in (None, m["route"]["operation"]), timeout, f"{operation} {resource}")
 
@@ -207,7 +207,7 @@ class Edge:
             return True
         raise AssertionError(f"{self.name} got {m['route']}")
 
-    def closed(self, timeout=10):
+    def closed(self, timeout=60):
         """Reads until the cloud closes; gives the reason."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:

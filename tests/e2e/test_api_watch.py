@@ -49,10 +49,13 @@ def test_73_a_watch_ends_when_it_said(api):
 
 
 def test_74_75_bookmarks_come_when_asked_for(api):
-    query = f"{CM}?timeoutSeconds=2&labelSelector=none={unique()}&resourceVersion=" \
-            f"{api.ok('GET', CM)['metadata']['resourceVersion']}"
-    asked, plain = Watch(api, query + "&allowWatchBookmarks=true"), Watch(api, query)
-    made = api.ok("POST", CM, config_map(unique()))
+    def watch():
+        query = f"{CM}?timeoutSeconds=2&labelSelector=none={unique()}&resourceVersion=" \
+                f"{api.ok('GET', CM)['metadata']['resourceVersion']}"
+        asked, plain = Watch(api, query + "&allowWatchBookmarks=true"), Watch(api, query)
+        made = api.ok("POST", CM, config_map(unique()))
+        return not asked.ended.is_set() and (asked, plain, made)
+    asked, plain, made = wait_for("a write while they last", watch)
     assert asked.ended.wait(60) and plain.ended.wait(60)
     assert [e["type"] for e in asked.events] == ["BOOKMARK"] and plain.events == []
     mark = asked.events[0]["object"]

@@ -246,7 +246,7 @@ def test_129_131_133_custom_resources(api):
     w.wait(1)
     api.ok("DELETE", f"{CRDS}/widgets.{group}")
     wait_for("the definition to go", lambda: api.request("GET", f"{CRDS}/widgets.{group}")[0] == 404)
-    assert w.ended.wait(5) and w.seen()[-1] == ("DELETED", "w")
+    assert w.ended.wait(60) and w.seen()[-1] == ("DELETED", "w")
     refused(api.request("GET", path), 404, "NotFound")
     assert group not in [g["name"] for g in api.ok("GET", "/apis")["groups"]]
 

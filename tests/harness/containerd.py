@@ -66,7 +66,7 @@ class Containerd:
     def start(self):
         self.process = Process(["containerd", "--config", os.path.join(self.dir, "config.toml")],
                                os.path.join(self.dir, "containerd.log"), netns=self.netns)
-        wait_for("containerd to answer", lambda: self.ctr("version") is not None, timeout=20)
+        wait_for("containerd to answer", lambda: self.ctr("version") is not None)
         return self
 
     def ctr(self, *args):

@@ -146,7 +146,7 @@ class Session:
         except OSError:
             pass
 
-    def wait(self, what, matches, timeout=15):
+    def wait(self, what, matches, timeout=60):
         end = time.monotonic() + timeout
         with self.changed:
             while True:
@@ -257,7 +257,7 @@ class FakeCloud:
         self.sessions.put(session)
         session.run(lambda s, m: self.on_message(s, m))
 
-    def session(self, timeout=15):
+    def session(self, timeout=60):
         """The next connection that the edge makes."""
         return self.sessions.get(timeout=timeout)
 

@@ -1,5 +1,6 @@
 """Processes, ports, waiting: what every part of the harness stands on. Everything is ended by process id."""
 
+import itertools
 import os
 import signal
 import socket
@@ -7,11 +8,23 @@ import subprocess
 import time
 
 
+# Below the range from which the system takes the ports of outgoing connections: those it would hand to somebody else
+# while a server restarts. Each process of a parallel run has a slice of its own.
+PORTS_FIRST, PORTS_SLICE, PORTS_SLICES = 12000, 400, 50
+_ports = itertools.cycle(range(PORTS_FIRST + os.getpid() % PORTS_SLICES * PORTS_SLICE,
+                               PORTS_FIRST + (os.getpid() % PORTS_SLICES + 1) * PORTS_SLICE))
+
+
 def free_port(host="127.0.0.1"):
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind((host, 0))
-        return s.getsockname()[1]
+    for port in itertools.islice(_ports, PORTS_SLICE):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind((host, port))
+                return port
+            except OSError:
+                pass
+    raise RuntimeError("no port is free")
 
 
 def wait_for(what, condition, timeout=60.0, interval=0.05):
@@ -71,7 +84,7 @@ class Process:
         self.popen.wait()
         self._log.close()
 
-    def stop(self, timeout=10):
+    def stop(self, timeout=60):
         """SIGTERM; returns the exit code. SIGKILL after the timeout."""
         if self.alive():
             self.popen.send_signal(signal.SIGTERM)
