@@ -401,7 +401,8 @@ def test_a_request_without_uid_does_not_hit_a_pod_made_anew(edges, api):
     old = put_object(api, "pods", pod(name, e.name))
     api.ok("DELETE", path, {"gracePeriodSeconds": 0})
     new = put_object(api, "pods", pod(name, e.name))
-    e.wait(lambda m: m["route"]["operation"] == "insert" and m["content"]["metadata"]["uid"] == new["metadata"]["uid"])
+    e.wait(lambda m: m["route"]["resource"] == f"default/pod/{name}" and m["route"]["operation"] == "insert"
+           and m["content"]["metadata"]["uid"] == new["metadata"]["uid"])
     for content in ({"gracePeriodSeconds": 0}, "", None):
         answer = e.request(message("delete", f"default/pod/{name}", content))
         assert answer["ErrStatus"]["reason"] == "Conflict"
@@ -410,7 +411,8 @@ def test_a_request_without_uid_does_not_hit_a_pod_made_anew(edges, api):
     patch = json.dumps({"status": {"phase": "Running"}})
     assert e.request(message("patch", f"default/podpatch/{name}", patch))["Object"]["status"]["phase"] == "Running"
     api.ok("DELETE", path)
-    e.wait(lambda m: m["route"]["operation"] == "update" and "deletionTimestamp" in m["content"]["metadata"])
+    e.wait(lambda m: m["route"]["resource"] == f"default/pod/{name}"
+           and "deletionTimestamp" in (m["content"] or {}).get("metadata", {}))
     assert e.request(message("delete", f"default/pod/{name}", {"gracePeriodSeconds": 0})) == "OK"
     assert api.request("GET", path)[0] == 404
 

@@ -131,7 +131,7 @@ class Edge:
         p = self.pods.get((ns, name))
         if not p or p["metadata"]["uid"] != patch["metadata"]["uid"]:
             return {"Object": None, "Err": {"ErrStatus": {"reason": "NotFound", "code": 404, "message": "gone"}}}
-        merge_patch(p.setdefault("status", {}), patch["status"])
+        merge_patch(p.setdefault("status", {}), patch.get("status", {}))
         return {"Object": copy.deepcopy(p), "Err": None}
 
     def delete_confirmed(self, ns, name, options):

@@ -46,9 +46,17 @@ int secret_create_or_get(struct loop *l, struct kube_client *k, const char *name
         return 0;
     int status = out->status;
     sync_answer_free(out);
-    if (status == 409)
-        return secret_get(l, k, name, out, err);
-    return error_set(err, why.code, "creating Secret %s/%s: %s", PKI_NAMESPACE, name, error_text(&why));
+    if (status == 409) {
+        /* There before we came, or being made at this moment and not to be seen yet: then it is tried again. */
+        if (secret_get(l, k, name, out, err) == 0)
+            return 0;
+        if (err->code == ERR_NOT_FOUND)
+            err->code = ERR_UNAVAILABLE;
+        return -1;
+    }
+    /* Not found is the namespace, which the other one is making. */
+    return error_set(err, why.code == ERR_NOT_FOUND ? ERR_UNAVAILABLE : why.code, "creating Secret %s/%s: %s",
+                     PKI_NAMESPACE, name, error_text(&why));
 }
 
 int secret_replace(struct loop *l, struct kube_client *k, const char *name, const struct sync_answer *old,
