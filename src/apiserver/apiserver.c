@@ -1,6 +1,7 @@
 #define LOG_COMPONENT "apiserver"
 #include "apiserver/apiserver.h"
 
+#include "apiserver/backup.h"
 #include "apiserver/controllers/controllers.h"
 #include "apiserver/pki.h"
 #include "base/clock.h"
@@ -29,6 +30,7 @@ struct running {
     struct tls_ctx *tls;
     char *admin_kubeconfig, *component_kubeconfig;
     uint16_t port;
+    int lock; /* of the data folder */
 };
 
 static struct running *outer(struct apiserver *s) {
@@ -185,7 +187,8 @@ static int start(struct running *r, const struct apiserver_options *o, struct er
     const char *address = str_or(o->address, "127.0.0.1");
     struct apiserver *s = &r->s;
     struct pki pki;
-    if (dir_make(o->data_dir, 0700, err) < 0 || open_pki(&pki, o, address, err) < 0)
+    if (dir_make(o->data_dir, 0700, err) < 0 || (r->lock = data_dir_lock(o->data_dir, err)) < 0 ||
+        open_pki(&pki, o, address, err) < 0)
         return -1;
     int rc = -1;
     s->loop = loop_new();
@@ -216,6 +219,7 @@ out:
 int apiserver_start(struct apiserver **out, const struct apiserver_options *o, struct error *err) {
     struct running *r = NEW(struct running);
     sem_init(&r->ready, 0, 0);
+    r->lock = -1;
     r->s.started_ms = clock_mono_ms();
     r->s.node_grace_s = o->node_grace_s ? o->node_grace_s : 40;
     r->s.event_ttl_s = o->event_ttl_s ? o->event_ttl_s : 3600;
@@ -285,6 +289,7 @@ void apiserver_stop(struct apiserver *s) {
     if (r->tls)
         tls_ctx_free(r->tls);
     sem_destroy(&r->ready);
+    close_fd_p(&r->lock);
     free(r->admin_kubeconfig);
     free(r->component_kubeconfig);
     free(r);

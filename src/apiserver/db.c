@@ -36,6 +36,9 @@ static const struct store_migration migrations[] = {
         " old_rev INTEGER, old BLOB);"},
 };
 
+/* A page that many writes change is copied from the WAL into the file once per checkpoint: so not too often. */
+static const char checkpoint_pragmas[] = "PRAGMA wal_autocheckpoint=4000; PRAGMA journal_size_limit=16777216";
+
 /* ---- loading ---- */
 
 static const char *column_text(sqlite3_stmt *st, int i) {
@@ -289,23 +292,27 @@ static void *writer(void *arg) {
     return NULL;
 }
 
+int db_open_store(struct store **out, const char *path, struct error *err) {
+    const struct store_options o = {.path = path,
+                                    .migrations = migrations,
+                                    .n_migrations = ARRAY_LEN(migrations),
+                                    .name = "API server database",
+                                    .cache_kib = 4096};
+    return store_open(out, &o, err);
+}
+
 int db_open(struct db **out, const struct db_options *o, struct error *err) {
     struct db *db = NEW(struct db);
     db->o = *o;
     db->tail = &db->head;
-    const struct store_options so = {.path = o->path,
-                                     .migrations = migrations,
-                                     .n_migrations = ARRAY_LEN(migrations),
-                                     .name = "API server database",
-                                     .cache_kib = 2048};
     db->commits = metric_get(METRIC_COUNTER, "apiserver_storage_commits_total", "Transactions committed.", NULL);
     db->writes = metric_get(METRIC_COUNTER, "apiserver_storage_writes_total", "Object changes written.", NULL);
     db->failures = metric_get(METRIC_COUNTER, "apiserver_storage_failures_total", "Transactions that failed.", NULL);
-    if (store_open(&db->store, &so, err) < 0) {
+    if (db_open_store(&db->store, o->path, err) < 0) {
         free(db);
         return -1;
     }
-    if (load(db, err) < 0) {
+    if (store_exec(db->store, checkpoint_pragmas, err) < 0 || load(db, err) < 0) {
         store_close(db->store);
         free(db);
         return -1;

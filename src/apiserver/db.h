@@ -6,6 +6,7 @@
 
 #include "apiserver/record.h"
 #include "net/loop.h"
+#include "store/store.h"
 
 struct db;
 
@@ -39,6 +40,8 @@ struct db_options {
     void (*committed)(void *arg, struct db_write *batch, const struct error *failed);
     void *arg;
 };
+/* The file by itself, brought to the present schema: for backup.c. */
+int db_open_store(struct store **out, const char *path, struct error *err) MUST_CHECK;
 int db_open(struct db **out, const struct db_options *o, struct error *err) MUST_CHECK;
 uint64_t db_compacted(const struct db *db); /* as found at start */
 /* When a write fails, all later ones of the same or an older epoch fail too, without being tried: they were decided on

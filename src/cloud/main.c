@@ -2,6 +2,7 @@
  * SIGTERM or SIGINT stops them in reverse. */
 #define LOG_COMPONENT "cloudcore"
 #include "apiserver/apiserver.h"
+#include "apiserver/backup.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -14,6 +15,7 @@
 #include "cloud/options.h"
 #include "cloud/sync_call.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -281,6 +283,19 @@ static int print_config(bool minimal) {
     return fflush(stdout) == 0 ? 0 : 1;
 }
 
+static int backup_or_restore(const struct cloud_options *o) {
+    bool backup = o->action == CLOUD_BACKUP;
+    struct error err = ERROR_INIT;
+    uint64_t revision;
+    if ((backup ? apiserver_backup : apiserver_restore)(o->data_dir, o->backup, &revision, &err) < 0) {
+        log_error("%s", error_text(&err));
+        return 1;
+    }
+    log_info("%s data=%s file=%s revision=%" PRIu64, backup ? "backed up" : "restored", o->data_dir, o->backup,
+             revision);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     struct cloudcore c = {.failed = ERROR_INIT};
     struct error err = ERROR_INIT;
@@ -299,6 +314,9 @@ int main(int argc, char **argv) {
     case CLOUD_PRINT_DEFAULTS:
     case CLOUD_PRINT_MINIMUM:
         return print_config(c.options.action == CLOUD_PRINT_MINIMUM);
+    case CLOUD_BACKUP:
+    case CLOUD_RESTORE:
+        return backup_or_restore(&c.options);
     case CLOUD_RUN:
         break;
     }

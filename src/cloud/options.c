@@ -51,6 +51,11 @@ void cloud_options_help(void) {
                 "  --help                   print this\n"
                 "  --verbose                log every request\n"
                 "\n"
+                "  cloudcore backup [--data-dir DIR] FILE\n"
+                "                           copies database and keys of --standalone, also while it runs\n"
+                "  cloudcore restore [--data-dir DIR] FILE\n"
+                "                           puts them back; not while it runs\n"
+                "\n"
                 "Without a Kubernetes cluster:\n"
                 "  --standalone             also serve the Kubernetes API, from this process\n"
                 "  --data-dir DIR           where its database and keys are; default /var/lib/selvage\n"
@@ -122,6 +127,18 @@ static int apply(struct cloud_options *o, int flag, const char *value, struct er
     }
 }
 
+/* "backup FILE", "restore FILE" */
+static int read_command(struct cloud_options *o, char **words, int n, struct error *err) {
+    bool backup = strcmp(words[0], "backup") == 0;
+    if (!backup && strcmp(words[0], "restore") != 0)
+        return 0;
+    if (n != 2)
+        return error_set(err, ERR_INVALID, "%s needs one file: cloudcore %s --data-dir DIR FILE", words[0], words[0]);
+    o->action = backup ? CLOUD_BACKUP : CLOUD_RESTORE;
+    o->backup = words[1];
+    return 0;
+}
+
 int cloud_options_parse(struct cloud_options *o, int argc, char **argv, struct error *err) {
     *o = (struct cloud_options){
         .data_dir = "/var/lib/selvage", .apiserver_address = "0.0.0.0", .apiserver_port = 6443, .node_grace_s = 40};
@@ -139,7 +156,9 @@ int cloud_options_parse(struct cloud_options *o, int argc, char **argv, struct e
         if (apply(o, flag, optarg, err) < 0)
             return -1;
     }
-    if (optind < argc)
+    if (optind < argc && read_command(o, argv + optind, argc - optind, err) < 0)
+        return -1;
+    if (optind < argc && o->action != CLOUD_BACKUP && o->action != CLOUD_RESTORE)
         return error_set(err, ERR_INVALID, "unexpected argument %s: see --help", argv[optind]);
     if (!o->config && !o->standalone)
         o->config = DEFAULT_CONFIG;

@@ -6,11 +6,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum cloud_action { CLOUD_RUN, CLOUD_PRINT_HELP, CLOUD_PRINT_VERSION, CLOUD_PRINT_DEFAULTS, CLOUD_PRINT_MINIMUM };
+enum cloud_action {
+    CLOUD_RUN,
+    CLOUD_PRINT_HELP,
+    CLOUD_PRINT_VERSION,
+    CLOUD_PRINT_DEFAULTS,
+    CLOUD_PRINT_MINIMUM,
+    CLOUD_BACKUP,
+    CLOUD_RESTORE
+};
 
 struct cloud_options {
     enum cloud_action action;
     const char *config; /* NULL: defaults (standalone only) */
+    const char *backup; /* the file of CLOUD_BACKUP and CLOUD_RESTORE */
     bool standalone;
     const char *data_dir;
     const char *apiserver_address;
