@@ -19,9 +19,6 @@ void crd_schema_validate(const struct crd_schema *s, yyjson_val *obj, struct fie
 /* Is the schema one that may be served? */
 void crd_schema_check(yyjson_val *schema, const char *path, struct field_errors *e, struct strlist *warnings);
 
-/* A pattern in RE2 syntax as POSIX extended regular expression. Owned; NULL where it uses what POSIX doesn't have. */
-char *crd_pattern_to_posix(const char *pattern);
-
 /* The kinds of a CRD: one for each served version, each to be given up with kind_unref. */
 size_t crd_kinds(yyjson_val *crd, const struct kind **out, size_t max);
 /* The CRD that a custom kind came from. */

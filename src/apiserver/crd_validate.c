@@ -1,18 +1,37 @@
 /* Validation of values against a structural schema, and of structural schemas themselves. */
 #include "apiserver/crd.h"
 #include "apiserver/field_errors.h"
+#include "apiserver/pattern.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "kube/field_tree.h"
+#include "kube/members.h"
 
 #include <math.h>
-#include <regex.h>
 
 #define SCHEMA_MAX_DEPTH 64
 
+#define PATTERN_BUDGET 50000000 /* steps for all values of an object together: a quarter of a second */
+
+/* The patterns of the schema, each compiled once for an object. */
+struct patterns {
+    struct {
+        const char *text; /* where it stands in the schema */
+        struct pattern *compiled;
+    } items[32];
+    size_t count;
+    uint64_t budget;
+};
 struct walk {
     struct field_errors *errors;
     struct buf path;
+    struct patterns *patterns;
 };
+
+static void patterns_free(struct patterns *p) {
+    for (size_t i = 0; i < p->count; i++)
+        pattern_free(p->items[i].compiled);
+}
 
 static void check_value(struct walk *w, yyjson_val *schema, yyjson_val *v, unsigned depth);
 
@@ -26,52 +45,27 @@ static void bad(struct walk *w, yyjson_val *v, const char *detail) {
 
 /* ---- scalars ---------------------------------------------------------------------------------------------------- */
 
-/* What differs between RE2 and POSIX: \d, \s, \w and their opposites, and groups that don't capture. */
-char *crd_pattern_to_posix(const char *pattern) {
-    struct buf out = BUF_INIT(64 * 1024);
-    bool set = false;
-    for (const char *p = pattern; *p; p++) {
-        if (*p == '\\') {
-            p++;
-            const char *class = *p == 'd' ? "0-9" : *p == 'w' ? "A-Za-z0-9_" : *p == 's' ? " \t\n\f\r" : NULL;
-            bool negated = *p == 'D' || *p == 'W' || *p == 'S';
-            if (class)
-                buf_addf(&out, set ? "%s" : "[%s]", class);
-            else if (negated && !set)
-                buf_addf(&out, "[^%s]", *p == 'D' ? "0-9" : *p == 'W' ? "A-Za-z0-9_" : " \t\n\f\r");
-            else if (!*p || (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z'))
-                goto unsupported;
-            else if (set && strchr("]^-\\", *p))
-                goto unsupported; /* would need reordering */
-            else
-                buf_addf(&out, set ? "%c" : "\\%c", *p);
-        } else if (*p == '(' && !set && p[1] == '?') {
-            if (p[2] != ':')
-                goto unsupported;
-            buf_add_char(&out, '(');
-            p += 2;
-        } else if ((*p == '*' || *p == '+' || *p == '?' || *p == '}') && !set && (p[1] == '?' || p[1] == '+')) {
-            goto unsupported; /* lazy, possessive */
-        } else {
-            set = *p == '[' ? true : *p == ']' ? false : set;
-            buf_add_char(&out, *p);
-        }
-    }
-    if (!out.overflowed)
-        return buf_take(&out, NULL);
-unsupported:
-    buf_free(&out);
-    return NULL;
+/* NULL: a pattern of a kind that is not offered, which the writer of the CRD was told. */
+static const struct pattern *pattern_of(struct patterns *known, const char *text) {
+    for (size_t i = 0; i < known->count; i++)
+        if (known->items[i].text == text)
+            return known->items[i].compiled;
+    if (known->count == ARRAY_LEN(known->items))
+        pattern_free(known->items[--known->count].compiled);
+    struct pattern *p = pattern_compile(text, NULL);
+    known->items[known->count].text = text;
+    known->items[known->count++].compiled = p;
+    return p;
 }
 
-static bool matches(const char *pattern, const char *text) {
-    _cleanup_(free_p) char *posix = crd_pattern_to_posix(pattern);
-    regex_t regex;
-    if (!posix || strlen(text) > 64 * 1024 || regcomp(&regex, posix, REG_EXTENDED | REG_NOSUB) != 0)
-        return true; /* told by a warning when the CRD was written */
-    bool match = regexec(&regex, text, 0, NULL, 0) == 0;
-    regfree(&regex);
-    return match;
+static void check_pattern(struct walk *w, yyjson_val *v, const char *text) {
+    const struct pattern *p = pattern_of(w->patterns, text);
+    if (!p || pattern_matches(p, json_bytes(v), &w->patterns->budget))
+        return;
+    _cleanup_(free_p) char *detail = xasprintf(w->patterns->budget ? "%s in body should match '%s'"
+                                                                   : "%s in body is too long to be held against '%s'",
+                                               field_path_text(&w->path), text);
+    bad(w, v, detail);
 }
 
 static size_t count_characters(const char *s) {
@@ -131,11 +125,8 @@ static void check_scalar(struct walk *w, yyjson_val *schema, yyjson_val *v) {
     const char *pattern = json_str(schema, "pattern");
     if (yyjson_is_str(v)) {
         check_limit(w, schema, v, count_characters(yyjson_get_str(v)), "minLength", "maxLength", "characters");
-        if (pattern && !matches(pattern, yyjson_get_str(v))) {
-            _cleanup_(free_p) char *detail =
-                xasprintf("%s in body should match '%s'", field_path_text(&w->path), pattern);
-            bad(w, v, detail);
-        }
+        if (pattern)
+            check_pattern(w, v, pattern);
         check_format(w, schema, v);
     } else if (yyjson_is_num(v)) {
         double value = yyjson_get_num(v);
@@ -165,38 +156,43 @@ static void check_enum(struct walk *w, yyjson_val *schema, yyjson_val *v) {
 
 /* ---- lists and objects ------------------------------------------------------------------------------------------ */
 
-static bool same_element(yyjson_val *a, yyjson_val *b, yyjson_val *keys) {
-    if (!keys)
-        return json_equal(a, b);
-    yyjson_arr_iter it = yyjson_arr_iter_with(keys);
-    for (yyjson_val *key; (key = yyjson_arr_iter_next(&it));) {
-        yyjson_val *x = yyjson_obj_get(a, yyjson_get_str(key)), *y = yyjson_obj_get(b, yyjson_get_str(key));
-        if (!x != !y || (x && !json_equal(x, y)))
-            return false;
-    }
-    return true;
+struct element {
+    char *key; /* NULL where it lacks a key, which is told elsewhere */
+    size_t index;
+};
+
+static int compare_elements(const void *pa, const void *pb) {
+    const struct element *a = pa, *b = pb;
+    int c = strcmp(str_or(a->key, ""), str_or(b->key, ""));
+    return c ? c : (a->index > b->index) - (a->index < b->index);
 }
 
 static void check_unique(struct walk *w, yyjson_val *schema, yyjson_val *v) {
-    const char *type = json_str(schema, "x-kubernetes-list-type");
-    bool map = str_eq(type, "map");
-    size_t n = yyjson_arr_size(v);
-    if ((!map && !str_eq(type, "set")) || n > 2000) /* beyond that the quadratic search would cost too much */
+    const struct topology list = topology_custom(schema);
+    enum topology_kind kind = topology_kind(&list, v);
+    size_t n = yyjson_arr_size(v), i = 0;
+    if (kind != TOPOLOGY_LIST_MAP && kind != TOPOLOGY_SET)
         return;
-    yyjson_val **items = xreallocarray(NULL, n + 1, sizeof *items);
+    struct element *elements = xcalloc(n + 1, sizeof *elements);
+    bool *again = xcalloc(n + 1, sizeof *again);
     yyjson_arr_iter it = yyjson_arr_iter_with(v);
-    for (size_t i = 0; i < n; i++) {
-        items[i] = yyjson_arr_iter_next(&it);
-        for (size_t j = 0; j < i; j++) {
-            if (!same_element(items[i], items[j], map ? yyjson_obj_get(schema, "x-kubernetes-list-map-keys") : NULL))
-                continue;
-            size_t len = field_path_index(&w->path, i);
-            field_errors_value(w->errors, FIELD_DUPLICATE, field_path_text(&w->path), items[i], "");
-            field_path_pop(&w->path, len);
-            break;
-        }
+    for (yyjson_val *e; (e = yyjson_arr_iter_next(&it)); i++)
+        elements[i] = (struct element){kind == TOPOLOGY_SET ? json_write(e, NULL) : field_tree_key(&list, e), i};
+    qsort(elements, n, sizeof *elements, compare_elements);
+    for (i = 1; i < n; i++)
+        again[elements[i].index] = elements[i].key && str_eq(elements[i].key, elements[i - 1].key);
+    it = yyjson_arr_iter_with(v);
+    for (i = 0; i < n; i++) {
+        yyjson_val *e = yyjson_arr_iter_next(&it);
+        size_t len = field_path_index(&w->path, i);
+        if (again[i])
+            field_errors_value(w->errors, FIELD_DUPLICATE, field_path_text(&w->path), e, "");
+        field_path_pop(&w->path, len);
     }
-    free(items);
+    for (i = 0; i < n; i++)
+        free(elements[i].key);
+    free(elements);
+    free(again);
 }
 
 static void check_list(struct walk *w, yyjson_val *schema, yyjson_val *v, unsigned depth) {
@@ -241,7 +237,7 @@ static void check_object(struct walk *w, yyjson_val *schema, yyjson_val *v, unsi
 
 static bool is_valid(struct walk *w, yyjson_val *schema, yyjson_val *v, unsigned depth) {
     _cleanup_(field_errors_free) struct field_errors errors = {0};
-    struct walk scratch = {.errors = &errors, .path = BUF_INIT(PATH_MAX_LEN)};
+    struct walk scratch = {.errors = &errors, .path = BUF_INIT(PATH_MAX_LEN), .patterns = w->patterns};
     buf_add_str(&scratch.path, field_path_text(&w->path));
     check_value(&scratch, schema, v, depth);
     buf_free(&scratch.path);
@@ -311,7 +307,8 @@ static void check_value(struct walk *w, yyjson_val *schema, yyjson_val *v, unsig
 }
 
 void crd_schema_validate(const struct crd_schema *s, yyjson_val *obj, struct field_errors *e) {
-    struct walk w = {.errors = e, .path = BUF_INIT(PATH_MAX_LEN)};
+    _cleanup_(patterns_free) struct patterns patterns = {.budget = PATTERN_BUDGET};
+    struct walk w = {.errors = e, .path = BUF_INIT(PATH_MAX_LEN), .patterns = &patterns};
     check_value(&w, s->root, obj, SCHEMA_MAX_DEPTH);
     buf_free(&w.path);
 }
@@ -363,13 +360,18 @@ static void warn_unenforced(struct walk *w, yyjson_val *s, struct strlist *warni
                                    field_path_text(&w->path)));
     if (!pattern)
         return;
-    _cleanup_(free_p) char *posix = crd_pattern_to_posix(pattern);
-    regex_t regex;
-    if (posix && regcomp(&regex, posix, REG_EXTENDED | REG_NOSUB) == 0)
-        regfree(&regex);
-    else if (warnings)
-        strlist_add_take(warnings, xasprintf("%s.pattern: this pattern is stored but not enforced by this server",
-                                             field_path_text(&w->path)));
+    struct error err = ERROR_INIT;
+    struct pattern *p = pattern_compile(pattern, &err);
+    size_t len = field_path_push(&w->path, "pattern");
+    if (!p && err.code == ERR_INVALID) {
+        _cleanup_(free_p) char *detail = xasprintf("must be a valid regular expression: %s", error_text(&err));
+        bad(w, yyjson_obj_get(s, "pattern"), detail);
+    } else if (!p && warnings) {
+        strlist_add_take(warnings, xasprintf("%s: this pattern is stored but not enforced by this server: %s",
+                                             field_path_text(&w->path), error_text(&err)));
+    }
+    field_path_pop(&w->path, len);
+    pattern_free(p);
 }
 
 static void check_default(struct walk *w, yyjson_val *s, unsigned depth) {
@@ -413,7 +415,8 @@ static void check_schema(struct walk *w, yyjson_val *s, struct strlist *warnings
 }
 
 void crd_schema_check(yyjson_val *schema, const char *path, struct field_errors *e, struct strlist *warnings) {
-    struct walk w = {.errors = e, .path = BUF_INIT(PATH_MAX_LEN)};
+    _cleanup_(patterns_free) struct patterns patterns = {.budget = PATTERN_BUDGET};
+    struct walk w = {.errors = e, .path = BUF_INIT(PATH_MAX_LEN), .patterns = &patterns};
     buf_add_str(&w.path, path);
     if (!str_eq(json_str(schema, "type"), "object")) {
         size_t len = field_path_push(&w.path, "type");
