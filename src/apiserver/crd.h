@@ -16,6 +16,8 @@ yyjson_mut_val *crd_schema_prune(const struct crd_schema *s, yyjson_mut_doc *d, 
 /* Fills `default`s, parents first. */
 void crd_schema_default(const struct crd_schema *s, yyjson_mut_doc *d, yyjson_mut_val *obj);
 void crd_schema_validate(const struct crd_schema *s, yyjson_val *obj, struct field_errors *e);
+/* Is the text of the format? Of those that are not known, every text is. */
+bool crd_format_fits(const char *format, const char *text);
 /* Is the schema one that may be served? */
 void crd_schema_check(yyjson_val *schema, const char *path, struct field_errors *e, struct strlist *warnings);
 

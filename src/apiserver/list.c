@@ -111,7 +111,7 @@ static void job_item(struct list_job *j, struct record *rec, yyjson_doc *doc) {
     else if (c->form == FORM_PARTIAL_LIST)
         table_partial_metadata(&j->piece, object);
     else
-        json_append(&j->piece, object);
+        render_converted(&j->piece, c->kind, rec, object, c->form);
 }
 
 /* Adds objects until the piece is full (limit bytes) or all are in. */

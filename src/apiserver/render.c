@@ -1,6 +1,7 @@
 #include "apiserver/server.h"
 
 #include "base/clock.h"
+#include "base/str.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -46,6 +47,23 @@ void render_json(struct buf *out, const struct kind *k, const struct record *rec
     record_append_with(out, rec, rev, buf_bytes(&managed), bare);
 }
 
+void render_converted(struct buf *out, const struct kind *k, const struct record *rec, yyjson_val *object,
+                      enum answer_form form) {
+    _cleanup_(buf_free) struct buf managed = BUF_INIT(TEXT_MAX);
+    struct bytes list;
+    if (form == FORM_JSON)
+        managed_append(&managed, k, rec);
+    if (managed.len == 0) {
+        json_append(out, object);
+        return;
+    }
+    _cleanup_(yyjson_mut_doc_free_p) yyjson_mut_doc *d = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *copy = yyjson_val_mut_copy(d, object);
+    bytes_cut(buf_bytes(&managed), ':', NULL, &list); /* ,"managedFields":[...] */
+    json_set(d, json_ensure_obj(d, copy, "metadata"), "managedFields", yyjson_mut_rawn(d, list.ptr, list.len));
+    json_append_mut(out, copy);
+}
+
 void render_object(struct buf *out, const struct kind *k, const struct record *rec, uint64_t rev, enum answer_form form,
                    enum table_include include, bool with_columns) {
     bool json = form == FORM_JSON || form == FORM_UNMANAGED;
@@ -58,7 +76,7 @@ void render_object(struct buf *out, const struct kind *k, const struct record *r
     if (form == FORM_TABLE)
         render_table(out, k, object, rev ? rev : rec->rev, include, with_columns);
     else if (json)
-        json_append(out, object);
+        render_converted(out, k, rec, object, form);
     else
         table_partial_metadata(out, object);
 }

@@ -44,6 +44,9 @@ void managed_append(struct buf *out, const struct kind *k, const struct record *
 /* Appends the record as JSON; for kinds that need no conversion. bare: without kind and apiVersion. */
 void render_json(struct buf *out, const struct kind *k, const struct record *rec, uint64_t rev, enum answer_form form,
                  bool bare);
+/* Appends its served form, object, as JSON. */
+void render_converted(struct buf *out, const struct kind *k, const struct record *rec, yyjson_val *object,
+                      enum answer_form form);
 /* Appends it in the form that the client wants; rev 0: the record's own. first_row: a Table with its columns. */
 void render_object(struct buf *out, const struct kind *k, const struct record *rec, uint64_t rev, enum answer_form form,
                    enum table_include include, bool with_columns);

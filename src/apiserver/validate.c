@@ -171,6 +171,7 @@ static void check_kind(const struct kind *k, yyjson_val *o, struct field_errors 
 void validate_create(const struct kind *k, yyjson_val *obj, struct field_errors *e, struct strlist *warnings) {
     check_metadata(k, obj, e);
     check_kind(k, obj, e, warnings);
+    validate_schema(k, obj, e);
     if (warnings && !k->custom && str_eq(k->kind, "Pod") && object_name(obj)[0] &&
         !dns_label_valid(bytes_str(object_name(obj))))
         strlist_add(warnings, "metadata.name: this is used in the Pod's hostname, which can result in surprising "
@@ -223,6 +224,8 @@ void validate_update(const struct kind *k, const char *subresource, yyjson_val *
     /* The spec of a status write is the stored one: it was valid once, and is not the writer's concern. */
     if (main_resource || k->custom || str_eq(k->kind, "Node"))
         check_kind(k, obj, e, warnings);
+    if (main_resource)
+        validate_schema(k, obj, e);
     if (main_resource)
         check_kind_update(k, obj, old, e);
 }

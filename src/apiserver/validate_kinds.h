@@ -15,3 +15,5 @@ void validate_crd(yyjson_val *o, struct field_errors *e, struct strlist *warning
 
 /* a and b are equal, or both absent. */
 bool same_value(yyjson_val *a, yyjson_val *b);
+/* Of all built-in kinds, after their own rules: validate_schema.c. */
+void validate_schema(const struct kind *k, yyjson_val *o, struct field_errors *e);
