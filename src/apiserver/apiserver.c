@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define TICK_MS 1000
@@ -137,6 +138,13 @@ static int open_pki(struct pki *pki, const struct apiserver_options *o, const ch
     return rc;
 }
 
+/* Half of the descriptors that the process may have: nodes and files need the others. Over it, clients wait until
+ * somebody leaves. */
+static size_t max_connections(void) {
+    struct rlimit l;
+    return getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur != RLIM_INFINITY ? (size_t)l.rlim_cur / 2 : 10000;
+}
+
 static int listen_tls(struct running *r, const struct pki *pki, const char *address, uint16_t port, struct error *err) {
     const struct tls_server_options tls = {.cert_pem = buf_bytes(&pki->server_cert),
                                            .key_pem = buf_bytes(&pki->server_key),
@@ -144,11 +152,12 @@ static int listen_tls(struct running *r, const struct pki *pki, const char *addr
     r->tls = tls_server_ctx(&tls, err);
     if (!r->tls)
         return -1;
-    const struct http_server_options o = {.routes = api_routes,
-                                          .n_routes = api_routes_count,
-                                          .arg = &r->s,
-                                          .listen = {.address = address, .port = port, .tls = r->tls},
-                                          .error_page = api_error_page};
+    const struct http_server_options o = {
+        .routes = api_routes,
+        .n_routes = api_routes_count,
+        .arg = &r->s,
+        .listen = {.address = address, .port = port, .tls = r->tls, .max_connections = max_connections()},
+        .error_page = api_error_page};
     r->s.http = http_server_new(r->s.loop, &o, err);
     if (!r->s.http)
         return -1;

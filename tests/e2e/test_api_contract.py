@@ -3,12 +3,17 @@
 The numbers are those of the conformance checklist that it is built against."""
 
 import json
+import os
+import re
+import resource
+import socket
 import ssl
 
 import pytest
 
 from harness.api import Api
 from harness.apitest import CM, LEASES, MERGE, PODS, config_map, pod, raw, refused, unique
+from harness.processes import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +178,136 @@ def test_wrong_methods_are_405(api):
     refused(api.request("PATCH", CM, {}, MERGE), 405, "MethodNotAllowed")
     refused(api.request("POST", "/api/v1/configmaps", config_map("x")), 405, "MethodNotAllowed")
     refused(api.request("DELETE", "/api/v1/namespaces"), 405, "MethodNotAllowed")
+
+
+def test_2_4_20_kubectl_works_with_the_generated_kubeconfig(cloud_only):
+    name = unique()
+    assert "default" in cloud_only.cloud.kubectl("get", "ns")
+    missing = cloud_only.cloud.kubectl("get", "pod", "missing", check=False)
+    assert missing.returncode == 1 and 'Error from server (NotFound): pods "missing" not found' in missing.stderr
+    for args in (["configmap", name, "--from-literal=a=1"], ["secret", "generic", name, "--from-literal=a=1"], ["ns", name],
+                 ["sa", name]):
+        assert "created" in cloud_only.cloud.kubectl("create", *args)
+    assert cloud_only.cloud.get("configmap", name)["data"] == {"a": "1"}
+    assert cloud_only.cloud.get("secret", name)["data"] == {"a": "MQ=="}
+
+
+# ---- protobuf, as client-go 0.32 and newer send it ----
+
+def field(number, value):
+    """One field: bytes and text with their length, numbers as varints."""
+    def varint(n):
+        out = b""
+        while n > 0x7f:
+            out, n = out + bytes([n & 0x7f | 0x80]), n >> 7
+        return out + bytes([n])
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    value = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def protobuf(api_version, kind, message):
+    return b"k8s\0" + field(1, field(1, api_version) + field(2, kind)) + field(2, message)
+
+
+def test_17_18_19_protobuf_bodies_store_what_json_would(api):
+    name, headers = unique(), {"Content-Type": "application/vnd.kubernetes.protobuf"}
+    meta = field(1, name) + field(3, "default") + field(11, field(1, "app") + field(2, "x"))
+    container = field(1, "c") + field(2, "img:1") + field(6, field(1, "http") + field(3, 8080))
+    spec = field(2, container) + field(10, "node-1")
+    status, _, text = raw(api, "POST", PODS, protobuf("v1", "Pod", field(1, meta) + field(2, spec) + field(3, b"")), headers)
+    made = json.loads(text)
+    assert status == 201, made
+    api.ok("DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 0})
+    same = pod(name, nodeName="node-1")
+    same["metadata"]["labels"] = {"app": "x"}
+    same["spec"]["containers"][0]["ports"] = [{"name": "http", "containerPort": 8080}]
+    by_json = api.ok("POST", PODS, same)
+    assert made["spec"] == by_json["spec"] and made.get("status") == by_json.get("status")
+    assert set(made["metadata"]) == set(by_json["metadata"]) and made["metadata"]["labels"] == {"app": "x"}
+    update = protobuf("v1", "Pod", field(1, meta) + field(2, spec) + field(3, field(1, "Running")))
+    status, _, text = raw(api, "PUT", f"{PODS}/{name}/status", update, headers)
+    assert status == 200 and json.loads(text)["status"]["phase"] == "Running"
+    api.ok("DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 0})
+
+
+# ---- bad input ----
+
+@pytest.mark.parametrize("body, says", [
+    ('{"metadata":{"name":"a"},"data":' + "[" * 5000 + "]" * 5000 + "}", "nested deeper than 128"),
+    (b'{"metadata":{"name":"a"},"data":{"a":"\xff\xfe"}}', "invalid UTF-8"),
+    ('{"metadata":', "unexpected end of data"),
+    ("{} {}", "unexpected content after document"),
+    ("[]", "not an object"), ("null", "not an object"), ("", "no body"),
+    ('{"metadata":{"name":"a"},"data":{"a":1}}', "data.a: expected a string"),
+])
+def test_13_a_bad_body_is_400_and_says_what_is_wrong(api, body, says):
+    status, _, text = raw(api, "POST", CM, body, {"Content-Type": "application/json"})
+    answer = json.loads(text)
+    assert (status, answer["reason"]) == (400, "BadRequest") and says in answer["message"]
+
+
+def test_27_a_member_named_twice_is_told_or_refused(api):
+    body, headers = '{"metadata":{"generateName":"dup-"},"data":{"a":"1"},"data":{"a":"2"}}', {"Content-Type": "application/json"}
+    status, head, _ = raw(api, "POST", CM, body, headers)
+    assert status == 201 and head["Warning"] == '299 - "duplicate field \\"data\\""'
+    status, _, text = raw(api, "POST", f"{CM}?fieldValidation=Strict", body, headers)
+    assert status == 400 and 'duplicate field "data"' in json.loads(text)["message"]
+
+
+@pytest.mark.parametrize("path, status", [
+    (CM + "?x=" + "a" * 70_000, 431), (CM + "/a%2Fb", 400), (CM + "/..", 400), (CM + "/%zz", 400), ("/api/v1/x/y/z/a/b/c", 404),
+    ("/api/v1/namespaces/default/nodes", 404), (CM + "/", 200),
+])
+def test_strange_paths_have_plain_answers(api, path, status):
+    got, _, text = raw(api, "GET", path)
+    assert got == status and json.loads(text)["kind"] == ("Status" if status != 200 else "ConfigMapList")
+
+
+@pytest.mark.parametrize("headers", [{"X-Long": "a" * 70_000}, {f"X-{i}": "a" for i in range(300)}])
+def test_too_many_headers_are_431(api, headers):
+    assert raw(api, "GET", CM, headers=headers)[0] == 431
+
+
+def tls(api):
+    return api.context.wrap_socket(socket.create_connection((api.host, api.port)), server_hostname=api.host)
+
+
+def test_pipelined_requests_are_answered_in_order(api):
+    names = [unique() for _ in range(20)]
+    for name in names:
+        api.ok("POST", CM, config_map(name))
+    s = tls(api)
+    s.sendall(b"".join(f"GET {CM}/{n} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for n in names))
+    got = b""
+    while got.count(b"HTTP/1.1 200 OK") < len(names) or not got.endswith(b"}"):
+        got += s.recv(1 << 16)
+    assert re.findall(rb'"metadata":{"name":"([^"]*)"', got) == [n.encode() for n in names]
+    s.close()
+
+
+def test_half_sent_requests_hold_nobody_up(api):
+    slow = [tls(api) for _ in range(50)]
+    for i, s in enumerate(slow):
+        s.sendall(f"POST {CM} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n".encode() + (b"\r\n{" if i % 2 else b"X-"))
+    name = unique()
+    api.ok("POST", CM, config_map(name))
+    assert api.ok("GET", f"{CM}/{name}")
+    for s in slow:
+        s.close()
+
+
+def test_more_connections_than_descriptors_leave_the_others_served(cluster):
+    cloud = cluster.start_cloud()
+    api = Api(cloud.kubeconfig)
+    api.ok("GET", CM)  # connected
+    pid = cloud.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")) + 30, limits[1]))
+    crowd = [socket.create_connection((api.host, api.port)) for _ in range(100)]
+    name = unique()
+    assert api.ok("POST", CM, config_map(name)) and api.ok("GET", f"{CM}/{name}")
+    for s in crowd:
+        s.close()
+    assert wait_for("a new connection", lambda: Api(cloud.kubeconfig).ok("GET", f"{CM}/{name}"), 60)
