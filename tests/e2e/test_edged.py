@@ -546,6 +546,27 @@ def test_a_container_over_its_memory_is_told_as_oomkilled(edge):
     assert kind == "terminated" and ended["reason"] == "OOMKilled" and ended["exitCode"] == 137, ended
 
 
+def test_an_ephemeral_container_joins_a_running_pod(edge):
+    p = edge.apply(pod("looked-into", SLEEP, restartPolicy="Always"))
+    before = edge.wait_ready("looked-into", 60)["containerStatuses"][0]["containerID"]
+    with edge.lock:
+        p = edge.pods[("default", "looked-into")]
+        p["spec"]["ephemeralContainers"] = [
+            {"name": "debugger", "image": images.BUSYBOX, "command": ["sh", "-c", "ps; exit 3"], "imagePullPolicy": "Never",
+             "targetContainerName": "main"}]
+    edge.tell("update", "pod", p)
+
+    def ended():
+        for c in edge.status("looked-into").get("ephemeralContainerStatuses", []):
+            return c["state"].get("terminated")
+    assert wait_for("the debugger to end", ended, 60)["exitCode"] == 3
+    status = edge.status("looked-into")
+    assert status["phase"] == "Running" and is_ready(status)
+    assert status["containerStatuses"][0]["containerID"] == before
+    with open(f"{edge.dir}/pods/default_looked-into_{p['metadata']['uid']}/debugger/0.log") as f:
+        assert "sleep 1000000" in f.read()  # the other container's processes are seen
+
+
 def test_https_probes_do_not_ask_who_answers(edge, tmp_path):
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",

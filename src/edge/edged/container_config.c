@@ -292,6 +292,10 @@ Cri__ContainerConfig *container_config(const struct pod_config_context *c, const
     cc->linux = CRI_NEW(Cri__LinuxContainerConfig, cri__linux_container_config__init);
     cc->linux->resources = linux_resources(c, in->container);
     cc->linux->security_context = container_security(c, in->container, in->image, err);
+    if (in->target_id && cc->linux->security_context) {
+        cc->linux->security_context->namespace_options->pid = CRI__NAMESPACE_MODE__TARGET;
+        cc->linux->security_context->namespace_options->target_id = xstrdup(in->target_id);
+    }
     if (!cc->linux->security_context ||
         add_strings(yyjson_obj_get(in->container, "command"), &env, &cc->command, &cc->n_command, err) < 0 ||
         add_strings(yyjson_obj_get(in->container, "args"), &env, &cc->args, &cc->n_args, err) < 0 ||

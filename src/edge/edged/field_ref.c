@@ -5,7 +5,7 @@
 #include "kube/quantity.h"
 
 yyjson_val *pod_container(const struct pod *p, const char *name) {
-    static const char *const lists[] = {"containers", "initContainers"};
+    static const char *const lists[] = {"containers", "initContainers", "ephemeralContainers"};
     for (size_t l = 0; l < ARRAY_LEN(lists); l++) {
         size_t i, max;
         yyjson_val *c;

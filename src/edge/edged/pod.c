@@ -45,7 +45,7 @@ struct pod *pod_new(yyjson_val *obj, struct error *err) {
         return NULL;
     }
     if (check_names(spec, "containers", err) < 0 || check_names(spec, "initContainers", err) < 0 ||
-        check_names(spec, "volumes", err) < 0)
+        check_names(spec, "ephemeralContainers", err) < 0 || check_names(spec, "volumes", err) < 0)
         return NULL;
     yyjson_mut_doc *copy = yyjson_mut_doc_new(NULL);
     yyjson_mut_doc_set_root(copy, yyjson_val_mut_copy(copy, obj));
@@ -212,8 +212,7 @@ static int check_sysctls(const struct pod *p, struct error *err) {
 }
 
 int pod_check_supported(const struct pod *p, struct error *err) {
-    static const char *const never[] = {"runtimeClassName", "resourceClaims", "resources", "ephemeralContainers",
-                                        "overhead"};
+    static const char *const never[] = {"runtimeClassName", "resourceClaims", "resources", "overhead"};
     for (size_t i = 0; i < ARRAY_LEN(never); i++)
         if (is_set(yyjson_obj_get(p->spec, never[i])))
             return error_set(err, ERR_UNSUPPORTED, "spec.%s is not supported on this node", never[i]);

@@ -48,6 +48,7 @@ struct container_config_input {
     const char *term_log; /* host file for the termination message; NULL: none */
     /* Folder in which sub paths are bound: <sub_path_dir>/<index of the mount>. */
     const char *sub_path_dir;
+    const char *target_id; /* whose processes an ephemeral container sees; NULL: its own */
 };
 Cri__ContainerConfig *container_config(const struct pod_config_context *c, const struct container_config_input *in,
                                        struct error *err) MUST_CHECK;

@@ -272,7 +272,10 @@ static struct launch_files *files_plan(struct worker_container *c, const struct 
 static int build_config(struct worker_container *c, const struct pod_config_context *ctx, const char *term_log,
                         const char *sub_dir, struct error *err) {
     struct image_facts image = {.image_ref = c->image_ref, .uid = c->image_uid, .username = c->image_user};
+    struct worker_container *target = worker_container_named(c->worker, json_str(c->spec, "targetContainerName"));
+    const struct rt_container *seen = target ? worker_current(target) : NULL;
     struct container_config_input in = {.container = c->spec,
+                                        .target_id = seen && seen->state == RT_RUNNING ? seen->id : NULL,
                                         .objects = c->worker->objects,
                                         .image = &image,
                                         .restarts = c->restarts,

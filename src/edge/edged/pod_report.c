@@ -22,6 +22,9 @@ void worker_publish(struct pod_worker *w) {
     struct strlist none = {0};
     const struct rt_sandbox *s = rt_current_sandbox(&w->rt);
     struct container_view *views = xcalloc(w->n_containers, sizeof(*views));
+    size_t n_views = w->n_containers;
+    while (n_views > 0 && w->containers[n_views - 1].role == ROLE_EPHEMERAL) /* they are the last */
+        n_views--;
     for (size_t i = 0; i < w->n_containers; i++) {
         struct worker_container *c = &w->containers[i];
         const struct rt_container *r = rt_newest(&w->rt, c->name, NULL);
@@ -43,7 +46,9 @@ void worker_publish(struct pod_worker *w) {
                               .pod_ips = s && s->ready ? worker_ips(w) : &none,
                               .sandbox_ready = s && s->ready && w->stage == STAGE_RUN,
                               .views = views,
-                              .n_views = w->n_containers,
+                              .n_views = n_views,
+                              .ephemeral = views + n_views,
+                              .n_ephemeral = w->n_containers - n_views,
                               .ended = has_ended(w),
                               .failed_reason = w->failed_reason,
                               .failed_message = w->failed_message,

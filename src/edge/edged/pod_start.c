@@ -238,7 +238,7 @@ static void objects_fetched(void *arg) {
 
 static bool something_to_start(struct pod_worker *w) {
     for (size_t i = 0; i < w->n_containers; i++)
-        if (!worker_container_running(&w->containers[i]) && w->containers[i].role != ROLE_INIT)
+        if (worker_container_lacks(&w->containers[i]))
             return true;
     return false;
 }

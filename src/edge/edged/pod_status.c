@@ -42,6 +42,8 @@ static const struct rt_container *last_ended(const struct container_view *v) {
 }
 
 static bool container_ready(const struct container_view *v) {
+    if (v->role == ROLE_EPHEMERAL)
+        return false;
     if (v->role == ROLE_INIT)
         return shown_state(v) == SHOWN_TERMINATED && v->current->exit_code == 0;
     return shown_state(v) == SHOWN_RUNNING && v->ready;
@@ -85,6 +87,8 @@ static yyjson_mut_val *terminated(struct builder *b, const struct rt_container *
 
 /* Containers wait for the init containers, or just to be made. */
 static const char *default_waiting(const struct builder *b, const struct container_view *v) {
+    if (v->role == ROLE_EPHEMERAL)
+        return "ContainerCreating";
     if (v->role != ROLE_MAIN)
         return "PodInitializing";
     for (size_t i = 0; i < b->in->n_views; i++)
@@ -337,6 +341,14 @@ static void set_containers(struct builder *b, const char *key, bool init) {
         json_set(b->doc, b->status, key, list);
 }
 
+static void set_ephemeral(struct builder *b) {
+    yyjson_mut_val *list = yyjson_mut_arr(b->doc);
+    for (size_t i = 0; i < b->in->n_ephemeral; i++)
+        yyjson_mut_arr_append(list, container_status(b, &b->in->ephemeral[i]));
+    if (b->in->n_ephemeral > 0)
+        json_set(b->doc, b->status, "ephemeralContainerStatuses", list);
+}
+
 yyjson_mut_doc *pod_status_build(const struct status_input *in) {
     struct builder b = {.in = in, .doc = yyjson_mut_doc_new(NULL), .phase = pod_phase(in)};
     b.status = yyjson_is_obj(in->old_status) ? yyjson_val_mut_copy(b.doc, in->old_status) : yyjson_mut_obj(b.doc);
@@ -344,6 +356,7 @@ yyjson_mut_doc *pod_status_build(const struct status_input *in) {
     build_conditions(&b);
     set_containers(&b, "containerStatuses", false);
     set_containers(&b, "initContainerStatuses", true);
+    set_ephemeral(&b);
     set_ips(&b, &in->node->host_ips, "hostIP", "hostIPs");
     set_ips(&b, in->pod_ips, "podIP", "podIPs");
     if (in->failed_reason) {

@@ -4,7 +4,12 @@
 #include "edge/edged/pod.h"
 #include "edge/edged/runtime_view.h"
 
-enum container_role { ROLE_INIT, ROLE_SIDECAR, ROLE_MAIN };
+enum container_role {
+    ROLE_INIT,
+    ROLE_SIDECAR,
+    ROLE_MAIN,
+    ROLE_EPHEMERAL /* joined a running pod to look into it: counts for nothing */
+};
 
 /* One container of the spec and what became of it. Borrowed. */
 struct container_view {
@@ -24,8 +29,10 @@ struct status_input {
     const struct pod_node *node;
     const struct strlist *pod_ips;
     bool sandbox_ready;
-    const struct container_view *views;
+    const struct container_view *views; /* but the ephemeral ones */
     size_t n_views;
+    const struct container_view *ephemeral;
+    size_t n_ephemeral;
     bool ended;                /* nothing runs any more and nothing will be started */
     const char *failed_reason; /* the pod was ended for this ("DeadlineExceeded"); NULL: not */
     const char *failed_message;

@@ -6,6 +6,8 @@
 #include "edge/edged/eviction.h"
 #include "kube/object.h"
 
+#define MAX_EPHEMERAL 8
+
 static void on_timer(void *arg) {
     struct pod_worker *w = arg;
     w->wake_ms = 0;
@@ -98,6 +100,12 @@ bool worker_container_running(const struct worker_container *c) {
     return r && r->state == RT_RUNNING;
 }
 
+bool worker_container_lacks(const struct worker_container *c) {
+    if (c->role == ROLE_EPHEMERAL)
+        return !worker_current(c);
+    return c->role != ROLE_INIT && !worker_container_running(c);
+}
+
 void worker_set_waiting(struct worker_container *c, const char *reason, const char *message) {
     free(c->waiting_reason);
     free(c->waiting_message);
@@ -107,30 +115,46 @@ void worker_set_waiting(struct worker_container *c, const char *reason, const ch
 
 /* ---- taking in a pod ---- */
 
-static void add_containers(struct pod_worker *w, const char *list, bool init) {
+static void add_container(struct pod_worker *w, yyjson_val *spec, enum container_role role) {
+    struct worker_container *c = &w->containers[w->n_containers++];
+    *c = (struct worker_container){.worker = w,
+                                   .spec = spec,
+                                   .name = xstrdup(json_str(spec, "name")),
+                                   .role = role,
+                                   .image_uid = -1,
+                                   .kill_grace_s = -1,
+                                   .started = true,
+                                   .ready = true};
+}
+
+/* Ephemeral containers are added to running pods; there is room for some. */
+static void add_ephemeral(struct pod_worker *w) {
     size_t i, max;
     yyjson_val *spec;
-    yyjson_arr_foreach (yyjson_obj_get(w->pod->spec, list), i, max, spec) {
-        struct worker_container *c = &w->containers[w->n_containers++];
-        *c = (struct worker_container){.worker = w,
-                                       .spec = spec,
-                                       .name = xstrdup(json_str(spec, "name")),
-                                       .role = !init                        ? ROLE_MAIN
-                                               : container_is_sidecar(spec) ? ROLE_SIDECAR
-                                                                            : ROLE_INIT,
-                                       .image_uid = -1,
-                                       .kill_grace_s = -1,
-                                       .started = true,
-                                       .ready = true};
+    yyjson_arr_foreach (yyjson_obj_get(w->pod->spec, "ephemeralContainers"), i, max, spec) {
+        if (worker_container_named(w, json_str(spec, "name")))
+            continue;
+        if (w->n_containers == w->max_containers) {
+            worker_event(w, NULL, true, "Failed", "Ephemeral container %s is refused: a pod can have %d on this node",
+                         json_str(spec, "name"), MAX_EPHEMERAL);
+            return;
+        }
+        add_container(w, spec, ROLE_EPHEMERAL);
     }
 }
 
 static void first_pod(struct pod_worker *w) {
     size_t n = yyjson_arr_size(yyjson_obj_get(w->pod->spec, "initContainers")) +
                yyjson_arr_size(yyjson_obj_get(w->pod->spec, "containers"));
-    w->containers = xcalloc(n, sizeof(*w->containers));
-    add_containers(w, "initContainers", true);
-    add_containers(w, "containers", false);
+    w->max_containers = n + MAX_EPHEMERAL;
+    w->containers = xcalloc(w->max_containers, sizeof(*w->containers));
+    size_t i, max;
+    yyjson_val *spec;
+    yyjson_arr_foreach (yyjson_obj_get(w->pod->spec, "initContainers"), i, max, spec)
+        add_container(w, spec, container_is_sidecar(spec) ? ROLE_SIDECAR : ROLE_INIT);
+    yyjson_arr_foreach (yyjson_obj_get(w->pod->spec, "containers"), i, max, spec)
+        add_container(w, spec, ROLE_MAIN);
+    add_ephemeral(w);
     w->qos = pod_qos(w->pod);
     w->stage = STAGE_RUN;
     w->cleaned = false;
@@ -170,6 +194,7 @@ void worker_set_pod(struct pod_worker *w, struct pod *p) {
     } else {
         /* A container list of another length would be another pod; such an update is no legal one. */
         rebind(w);
+        add_ephemeral(w);
         bool labels = !json_equal(object_labels(old->obj), object_labels(p->obj)) ||
                       !json_equal(object_annotations(old->obj), object_annotations(p->obj));
         if (labels && w->stage == STAGE_RUN)
@@ -233,6 +258,8 @@ static bool any_main_in(struct pod_worker *w, const struct rt_sandbox *s) {
 
 static bool policy_restarts(const struct worker_container *c, const struct rt_container *ended) {
     const char *policy = pod_restart_policy(c->worker->pod);
+    if (c->role == ROLE_EPHEMERAL)
+        return false;
     if (c->role == ROLE_SIDECAR)
         return true;
     if (c->role == ROLE_INIT)
@@ -245,7 +272,7 @@ static enum want container_want(struct worker_container *c, const struct rt_sand
     struct pod_worker *w = c->worker;
     const struct rt_container *r = worker_current(c);
     int64_t now = clock_mono_ms();
-    if (r && r->state == RT_RUNNING)
+    if (r && (r->state == RT_RUNNING || (c->role == ROLE_EPHEMERAL && r->state == RT_EXITED)))
         return WANT_NOTHING;
     if (r && r->state == RT_EXITED && in_sandbox(r, s) && !policy_restarts(c, r))
         return WANT_NOTHING;
@@ -305,7 +332,7 @@ static void sync_containers(struct pod_worker *w, const struct rt_sandbox *s) {
         struct worker_container *c = &w->containers[i];
         if (c->busy) {
             /* A container with a postStart hook holds back those behind it, as everywhere. */
-            blocked |= c->role != ROLE_MAIN || yyjson_obj_get(yyjson_obj_get(c->spec, "lifecycle"), "postStart");
+            blocked |= c->role < ROLE_MAIN || yyjson_obj_get(yyjson_obj_get(c->spec, "lifecycle"), "postStart");
             continue;
         }
         if (c->kill_reason && worker_container_running(c)) {
@@ -319,10 +346,10 @@ static void sync_containers(struct pod_worker *w, const struct rt_sandbox *s) {
             continue;
         if (container_want(c, s) == WANT_START) {
             worker_ensure_image(c);
-            if (!blocked)
+            if (!blocked || c->role == ROLE_EPHEMERAL)
                 worker_start_container(c);
         }
-        if (c->role != ROLE_MAIN && !initialized && !init_done(c, s))
+        if (c->role < ROLE_MAIN && !initialized && !init_done(c, s))
             blocked = true;
     }
 }
@@ -343,7 +370,7 @@ static void drop_objects_if_idle(struct pod_worker *w) {
         return;
     for (size_t i = 0; i < w->n_containers; i++) {
         struct worker_container *c = &w->containers[i];
-        if (c->busy || c->image_busy || (c->role != ROLE_INIT && !worker_container_running(c)))
+        if (c->busy || c->image_busy || worker_container_lacks(c))
             return;
     }
     object_set_free(w->objects);

@@ -55,8 +55,9 @@ struct pod_worker {
     char *uid, *ns, *name, *dir;
     struct pod *pod; /* NULL: found in the runtime, but unknown */
     struct rt_pod rt;
-    struct worker_container *containers;
-    size_t n_containers;
+    struct worker_container
+        *containers; /* init, main, ephemeral; never moves, so that calls under way can point here */
+    size_t n_containers, max_containers;
     enum worker_stage stage;
     enum pod_qos qos;
 
@@ -107,6 +108,8 @@ void worker_refresh(struct pod_worker *w); /* a ConfigMap, a Secret, labels chan
 struct worker_container *worker_container_named(struct pod_worker *w, const char *name);
 void worker_set_waiting(struct worker_container *c, const char *reason, const char *message);
 bool worker_container_running(const struct worker_container *c);
+bool worker_container_lacks(
+    const struct worker_container *c); /* it does not run, and may have to (init containers: no) */
 const struct rt_container *worker_current(const struct worker_container *c);
 void worker_event(struct pod_worker *w, const struct worker_container *c, bool warning, const char *reason,
                   const char *fmt, ...) PRINTF_LIKE(5, 6);
