@@ -16,8 +16,8 @@ from harness.processes import wait_for
 
 
 @pytest.fixture(scope="module")
-def small_disk():
-    """A cloud and a node whose edge database lies on a disk of two megabytes."""
+def fleet():
+    """A cloud and a node whose edge database lies on a small disk of its own."""
     c = Cluster()
     try:
         network = c.add_network()
@@ -25,7 +25,7 @@ def small_disk():
         node = c.add_node("edge-1", start=False, network=network)
         node.disk = os.path.join(node.dir, "disk")
         os.mkdir(node.disk)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", node.disk], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", node.disk], check=True)
         node.write_config()
         with open(node.config) as f:
             config = json.load(f)
@@ -86,11 +86,11 @@ def fill(folder):
     return path
 
 
-def test_a_full_disk_acknowledges_nothing_and_is_recovered_from(small_disk):
-    node, cloud = small_disk.nodes[0], small_disk.cloud
+def test_a_full_disk_acknowledges_nothing_and_is_recovered_from(fleet):
+    node, cloud = fleet.nodes[0], fleet.cloud
     cloud.apply(configmap("full", k="before"), user("on-full", "full"))
-    small_disk.wait_running("on-full")
-    before = containers_of(small_disk, "on-full")
+    fleet.wait_running("on-full")
+    before = containers_of(fleet, "on-full")
     told = node.process.log().count("nothing can be stored")
     filler = fill(node.disk)
     try:
@@ -99,7 +99,7 @@ def test_a_full_disk_acknowledges_nothing_and_is_recovered_from(small_disk):
         wait_for("the line", lambda: node.process.log().count("nothing can be stored") == told + 1)
         wait_for("edgecore to say that it is not ready", lambda: ready_endpoint(node) == "503")
         assert node.process.alive()
-        assert containers_of(small_disk, "on-full") == before
+        assert containers_of(fleet, "on-full") == before
         cloud.apply(configmap("full", k="after"))
     finally:
         os.unlink(filler)
@@ -107,14 +107,14 @@ def test_a_full_disk_acknowledges_nothing_and_is_recovered_from(small_disk):
     wait_for("edgecore to be ready", lambda: ready_endpoint(node) == "200")
     log = node.process.log()
     assert log.count("nothing can be stored") == told + 1 and "takes writes again" in log
-    assert containers_of(small_disk, "on-full") == before
-    delete(small_disk, "on-full")
+    assert containers_of(fleet, "on-full") == before
+    delete(fleet, "on-full")
 
 
-def test_edgecore_starts_on_a_full_disk_and_runs_what_it_has(small_disk):
-    node, cloud = small_disk.nodes[0], small_disk.cloud
+def test_edgecore_starts_on_a_full_disk_and_runs_what_it_has(fleet):
+    node, cloud = fleet.nodes[0], fleet.cloud
     cloud.apply(configmap("old", k="1"), user("stored", "old"))
-    small_disk.wait_running("stored")
+    fleet.wait_running("stored")
     node.process.kill()
     node.containerd.kill_containers()
     filler = fill(node.disk)
@@ -123,15 +123,15 @@ def test_edgecore_starts_on_a_full_disk_and_runs_what_it_has(small_disk):
         wait_for("its containers", lambda: len(node.containerd.containers()) == 2, 60)
     finally:
         os.unlink(filler)
-    small_disk.wait_running("stored")
-    delete(small_disk, "stored")
+    fleet.wait_running("stored")
+    delete(fleet, "stored")
 
 
-def test_a_damaged_database_is_replaced_while_pods_go_on(small_disk):
-    node, cloud, network = small_disk.nodes[0], small_disk.cloud, small_disk.networks[0]
+def test_a_damaged_database_is_replaced_while_pods_go_on(fleet):
+    node, cloud, network = fleet.nodes[0], fleet.cloud, fleet.networks[0]
     cloud.apply(configmap("kept", k="1"), user("unharmed", "kept"))
-    small_disk.wait_running("unharmed")
-    before, running = containers_of(small_disk, "unharmed"), node.containerd.containers()
+    fleet.wait_running("unharmed")
+    before, running = containers_of(fleet, "unharmed"), node.containerd.containers()
     node.process.kill()
     network.down()
     with open(node.database, "r+b") as f:
@@ -150,15 +150,15 @@ def test_a_damaged_database_is_replaced_while_pods_go_on(small_disk):
     cloud.apply(configmap("kept", k="2"))
     wait_for("the pod and its ConfigMap from the cloud", lambda: "default/pod/unharmed" in rows(node) and
              stored_at_edge(node, "kept", "2"), 60)
-    assert containers_of(small_disk, "unharmed") == before
-    delete(small_disk, "unharmed")
+    assert containers_of(fleet, "unharmed") == before
+    delete(fleet, "unharmed")
     for name in os.listdir(node.disk):
         if ".damaged-" in name:
             os.unlink(os.path.join(node.disk, name))
 
 
-def test_a_runtime_that_comes_late_gets_its_pods(small_disk):
-    node, cloud = small_disk.nodes[0], small_disk.cloud
+def test_a_runtime_that_comes_late_gets_its_pods(fleet):
+    node, cloud = fleet.nodes[0], fleet.cloud
     node.process.stop()
     node.containerd.kill_containers()
     node.containerd.process.stop()
@@ -173,6 +173,69 @@ def test_a_runtime_that_comes_late_gets_its_pods(small_disk):
     wait_for("the pod to be stored", lambda: "default/pod/early" in rows(node))
     node.containerd.start()
     node.wait_ready()
-    small_disk.wait_running("early")
+    fleet.wait_running("early")
     assert node.process.log().count("container runtime not reachable") <= 4
-    delete(small_disk, "early")
+    delete(fleet, "early")
+
+
+class Killer:
+    """Changes what is wanted while edgecore is killed at moments that only the seed knows."""
+
+    def __init__(self, cluster, seed):
+        self.cluster, self.node, self.cloud = cluster, cluster.nodes[0], cluster.cloud
+        self.random = random.Random(seed)
+        self.pods, self.value, self.n = set(), 0, 0
+
+    def change(self):
+        what = self.random.choice(["configmap", "create", "create", "delete"])
+        if what == "delete" and self.pods:
+            name = self.random.choice(sorted(self.pods))
+            self.pods.remove(name)
+            self.cloud.kubectl("delete", "pod", name, "--wait=false")
+        elif what == "create" and len(self.pods) < 5:
+            self.n += 1
+            self.pods.add(f"k{self.n}")
+            self.cloud.apply(user(f"k{self.n}", "moving"))
+        else:
+            self.value += 1
+            self.cloud.apply(configmap("moving", k=str(self.value)))
+
+    def round(self):
+        for _ in range(self.random.randrange(1, 4)):
+            self.change()
+        time.sleep(self.random.random() * 0.5)
+        self.node.process.kill()
+        if self.random.random() < 0.5:
+            self.change()
+        self.node.start_edgecore()
+
+
+def test_edgecore_may_be_killed_at_any_moment(fleet):
+    node, cloud = fleet.nodes[0], fleet.cloud
+    cloud.apply(configmap("moving", k="0"), user("steady", "moving"))
+    fleet.wait_running("steady")
+    steady = containers_of(fleet, "steady")
+    killer = Killer(fleet, seed=20260722)
+    for _ in range(10):
+        killer.round()
+    wanted = killer.pods | {"steady"}
+
+    def settled():
+        pods = {p["metadata"]["name"]: p for p in cloud.get("pods")["items"]}
+        states = {name: [condition(p, "Ready"), p["metadata"].get("deletionTimestamp")] for name, p in pods.items()}
+        assert states == {name: ["True", None] for name in wanted}
+        return pods
+
+    pods = wait_for("exactly the wanted pods to run", settled, 90)
+    restarts = {name: p["status"]["containerStatuses"][0]["restartCount"] for name, p in pods.items()}
+    assert not any(restarts.values()), restarts
+    assert containers_of(fleet, "steady") == steady
+    wait_for("the last ConfigMap", lambda: stored_at_edge(node, "moving", str(killer.value)), 60)
+    # a sandbox and a container each, nothing half made and nothing left over
+    wait_for("no other container", lambda: len(node.containerd.containers()) == 2 * len(wanted), 60)
+    uids = {p["metadata"]["uid"] for p in pods.values()}
+    wait_for("no other folder", lambda: set(os.listdir(f"{node.dir}/kubelet/pods")) == uids, 60)
+    assert {key.split("/")[2] for key in rows(node) if "/pod/" in key} == wanted
+    seen = f"{node.dir}/kubelet/pods/{pods['steady']['metadata']['uid']}/volumes/kubernetes.io~configmap/moving/k"
+    wait_for("the last value in the container's volume", lambda: open(seen).read() == str(killer.value), 60)
+    delete(fleet, *wanted)

@@ -286,7 +286,7 @@ static void try_send(struct entry *e) {
     if (e->request || !e->cloud_uid)
         return;
     _cleanup_(free_p) char *patch = e->wanted ? make_patch(e) : NULL;
-    if (!patch && e->wanted && e->finish) {
+    if (!patch && e->finish) { /* also where the API had a final status before we started, so that none is wanted */
         send_delete(e);
         return;
     }
