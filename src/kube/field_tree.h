@@ -37,6 +37,10 @@ void field_tree_match(const struct field_tree *a, const struct field_tree *b, ui
 uint32_t field_tree_child(const struct field_tree *t, uint32_t parent, char step, struct bytes name); /* FIELD_NONE */
 /* A node with the same path as an earlier one (a list's keys are not unique); FIELD_NONE if there is none. */
 uint32_t field_tree_duplicate(const struct field_tree *t);
+/* Structs are owned by their members only. */
+static inline bool field_node_can_be_owned(const struct field_node *n) {
+    return n->step && (n->leaf || n->entry || n->kind == TOPOLOGY_MAP);
+}
 /* Where the node stands in the text: the number of the value, as yyjson counts. Does not depend on the schema. */
 static inline uint32_t field_tree_position(const struct field_tree *t, uint32_t node) {
     return (uint32_t)(t->nodes[node].value - t->nodes[0].value);

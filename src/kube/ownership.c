@@ -121,10 +121,6 @@ static void drop_empty(struct ownership *o, const struct field_tree *tree) {
 
 /* ---- what changes ----------------------------------------------------------------------------------------------- */
 
-static bool can_be_owned(const struct field_node *n) {
-    return n->step && (n->leaf || n->entry || n->kind == TOPOLOGY_MAP);
-}
-
 /* For each node of `tree` the node of `before` at the same path. */
 static uint32_t *origins(const struct field_tree *before, const struct field_tree *tree) {
     uint32_t *to = xcalloc(before->count, sizeof(*to)), *from = xcalloc(tree->count, sizeof(*from));
@@ -174,7 +170,7 @@ void ownership_update(struct ownership *o, const struct field_tree *tree, const 
     for (uint32_t n = 1; n < tree->count; n++) {
         const struct field_node *node = &tree->nodes[n];
         if (from[n] == FIELD_NONE || value_changed(node, &tree_before->nodes[from[n]]))
-            o->owners[n] = can_be_owned(node) ? mine : 0;
+            o->owners[n] = field_node_can_be_owned(node) ? mine : 0;
         else
             o->owners[n] = before->owners[from[n]];
     }
@@ -202,7 +198,8 @@ int ownership_apply(struct ownership *o, const struct field_tree *tree, const st
             o->owners[n] = before->owners[from[n]] & ~mine;
     field_tree_match(config, tree, named);
     for (uint32_t n = 1; n < config->count; n++)
-        if (named[n] != FIELD_NONE && (config->nodes[n].leaf || config->nodes[n].entry))
+        if (named[n] != FIELD_NONE && (config->nodes[n].leaf || config->nodes[n].entry) &&
+            field_node_can_be_owned(&tree->nodes[named[n]]))
             o->owners[named[n]] |= mine;
     settle_time(o, tree, before, tree_before, from, who, me);
     free(from);
@@ -215,7 +212,7 @@ void ownership_all(struct ownership *o, const struct field_tree *tree, const str
     *o = (struct ownership){.count = 1, .owners = xcalloc(tree->count, sizeof(*o->owners))};
     o->managers[0] = manager_copy(who);
     for (uint32_t n = 1; n < tree->count; n++)
-        o->owners[n] = can_be_owned(&tree->nodes[n]);
+        o->owners[n] = field_node_can_be_owned(&tree->nodes[n]);
 }
 
 bool ownership_same(const struct ownership *a, const struct ownership *b, const struct field_tree *tree) {
@@ -305,7 +302,7 @@ static void add_bitmap(const struct ownership *o, const struct field_tree *tree,
 void ownership_store(const struct ownership *o, const struct field_tree *tree, struct buf *out) {
     uint64_t all = ~(uint64_t)0;
     for (uint32_t n = 1; n < tree->count; n++)
-        if (can_be_owned(&tree->nodes[n]))
+        if (field_node_can_be_owned(&tree->nodes[n]))
             all &= o->owners[n];
     if (o->count == 0)
         return;
@@ -373,7 +370,7 @@ static int load_set(struct ownership *o, const struct field_tree *tree, size_t i
         return -1;
     for (uint32_t n = 1; n < tree->count; n++) {
         uint64_t at = field_tree_position(tree, n), byte = at / 8;
-        bool set = all ? can_be_owned(&tree->nodes[n])
+        bool set = all ? field_node_can_be_owned(&tree->nodes[n])
                        : byte >= first && byte - first < bits.len && (bits.ptr[byte - first] >> at % 8 & 1);
         if (set)
             o->owners[n] |= bit_of(i);
@@ -388,13 +385,18 @@ void ownership_load(struct ownership *o, struct bytes stored, const struct field
         return;
     for (size_t i = 0; i < count; i++) {
         struct stored_manager m;
-        if (take_manager(&stored, &m) < 0 || load_set(o, tree, i, m.flags, &stored) < 0)
+        if (take_manager(&stored, &m) < 0)
             return;
-        o->managers[o->count++] = (struct manager){.name = bytes_dup(m.name),
-                                                   .api_version = bytes_dup(m.api_version),
-                                                   .subresource = bytes_dup(m.subresource),
-                                                   .apply = m.flags & STORED_APPLY,
-                                                   .time = (int64_t)(m.time & INT64_MAX)};
+        struct manager loaded = {.name = bytes_dup(m.name),
+                                 .api_version = bytes_dup(m.api_version),
+                                 .subresource = bytes_dup(m.subresource),
+                                 .apply = m.flags & STORED_APPLY,
+                                 .time = (int64_t)(m.time & INT64_MAX)};
+        if (ownership_find(o, &loaded) >= 0 || load_set(o, tree, i, m.flags, &stored) < 0) {
+            manager_clear(&loaded);
+            return;
+        }
+        o->managers[o->count++] = loaded;
     }
 }
 

@@ -131,14 +131,15 @@ static int read_entry(struct ownership *o, yyjson_val *entry, const struct field
         field_tree_init_fields(&fields, yyjson_obj_get(entry, "fieldsV1"), tree->nodes[0].topology, err) < 0)
         return -1;
     uint32_t *to = xcalloc(fields.count, sizeof(*to));
-    uint64_t owned = 0;
+    int known = ownership_find(o, &m);
+    uint64_t owned = 0, bit = (uint64_t)1 << (known < 0 ? (int)o->count : known);
     field_tree_match(&fields, tree, to);
     for (uint32_t n = 1; n < fields.count; n++)
-        if (fields.nodes[n].leaf && to[n] != FIELD_NONE)
-            o->owners[to[n]] |= owned = (uint64_t)1 << o->count;
+        if (fields.nodes[n].leaf && to[n] != FIELD_NONE && field_node_can_be_owned(&tree->nodes[to[n]]))
+            o->owners[to[n]] |= owned = bit;
     free(to);
     field_tree_free(&fields);
-    if (owned)
+    if (owned && known < 0)
         o->managers[o->count++] = (struct manager){.name = xstrdup(m.name),
                                                    .api_version = xstrdup(m.api_version),
                                                    .subresource = xstrdup(m.subresource),

@@ -194,8 +194,8 @@ static void secrets_leases_nodes_and_events_are_checked(void **state) {
     ERRORS("Node",
            "{'metadata':{'name':'n'},'spec':{'taints':[{'key':'a','effect':'NoSchedule'},{'key':'a',"
            "'effect':'NoSchedule'},{'key':'b','effect':'X'}]},'status':{'capacity':{'cpu':'-1'}}}",
-           "FieldValueDuplicate spec.taints[1]", "FieldValueNotSupported spec.taints[2]",
-           "FieldValueInvalid status.allocatable.cpu", "FieldValueInvalid status.capacity.cpu");
+           "FieldValueDuplicate spec.taints[1]", "FieldValueInvalid status.allocatable.cpu",
+           "FieldValueInvalid status.capacity.cpu", "FieldValueNotSupported spec.taints[2].effect");
     ERRORS("Event", "{" META ",'involvedObject':{'namespace':'other'}}", "FieldValueInvalid involvedObject.namespace");
     ERRORS("Event", "{" META ",'involvedObject':{'namespace':'d'}}");
 }
