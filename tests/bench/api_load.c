@@ -270,7 +270,7 @@ static void on_ready(void *arg) {
         stream_write(c->stream, ask, strlen(ask));
         return;
     }
-    if (++l->heard < l->n_clients || l->job == JOB_WATCH)
+    if (l->job == JOB_WATCH || ++l->heard < l->n_clients)
         return;
     l->begun_us = clock_mono_us(); /* all are connected */
     l->server_cpu = cpu_of(l->pid);
