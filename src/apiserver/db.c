@@ -34,6 +34,13 @@ static const struct store_migration migrations[] = {
         " value BLOB NOT NULL, PRIMARY KEY (res, ns, name)) WITHOUT ROWID;"
         "CREATE TABLE log (rev INTEGER PRIMARY KEY, res INTEGER NOT NULL, ns TEXT NOT NULL, name TEXT NOT NULL,"
         " old_rev INTEGER, old BLOB);"},
+    /* By row number, so that a kilobyte or three of text lie in one page, among others; as part of the key's tree, each
+     * text took a page of its own. */
+    {2, "ALTER TABLE obj RENAME TO obj_1;"
+        "CREATE TABLE obj (id INTEGER PRIMARY KEY, res INTEGER NOT NULL, ns TEXT NOT NULL, name TEXT NOT NULL,"
+        " rev INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE (res, ns, name));"
+        "INSERT INTO obj (res, ns, name, rev, value) SELECT res, ns, name, rev, value FROM obj_1;"
+        "DROP TABLE obj_1;"},
 };
 
 /* A page that many writes change is copied from the WAL into the file once per checkpoint: so not too often. */
@@ -55,7 +62,7 @@ static int load_resources(struct db *db, struct error *err) {
 }
 
 static int load_objects(struct db *db, struct error *err) {
-    sqlite3_stmt *st = store_stmt(db->store, "SELECT res, ns, name, rev, value FROM obj ORDER BY res, ns, name", err);
+    sqlite3_stmt *st = store_stmt(db->store, "SELECT res, ns, name, rev, value FROM obj", err);
     int rc = st ? 1 : -1;
     while (rc > 0 && (rc = store_step(db->store, st, err)) > 0)
         if (db->o.loader->object(db->o.loader->arg, sqlite3_column_int64(st, 0), column_text(st, 1), column_text(st, 2),

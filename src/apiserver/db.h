@@ -22,8 +22,7 @@ struct db_write {
     struct record *old, *new_; /* held by the storage */
 };
 
-/* Called on the opening thread, in the order: resources; objects, ordered by resource, namespace, name; changes, newest
- * first. */
+/* Called on the opening thread, in the order: resources; objects, in any order; changes, newest first. */
 struct db_loader {
     void *arg;
     void (*resource)(void *arg, int64_t id, const char *group, const char *plural);

@@ -221,6 +221,38 @@ static void the_past_is_what_the_changes_since_then_replaced(void **state) {
     }
 }
 
+static void a_database_of_the_first_schema_is_brought_up_to_date(void **state) {
+    struct fixture *f = *state;
+    close_storage(f);
+    unlink(f->path);
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(
+            db,
+            "CREATE TABLE selvage_schema (version INTEGER NOT NULL); INSERT INTO selvage_schema VALUES (1);"
+            "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
+            "CREATE TABLE resource (id INTEGER PRIMARY KEY, grp TEXT NOT NULL, plural TEXT NOT NULL,"
+            " UNIQUE (grp, plural));"
+            "CREATE TABLE obj (res INTEGER NOT NULL, ns TEXT NOT NULL, name TEXT NOT NULL, rev INTEGER NOT NULL,"
+            " value BLOB NOT NULL, PRIMARY KEY (res, ns, name)) WITHOUT ROWID;"
+            "CREATE TABLE log (rev INTEGER PRIMARY KEY, res INTEGER NOT NULL, ns TEXT NOT NULL, name TEXT NOT NULL,"
+            " old_rev INTEGER, old BLOB);"
+            "INSERT INTO resource VALUES (1, 'x.io', 'things');"
+            "INSERT INTO obj VALUES (1, 'ns', 'a', 7, '{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"7\"}}');"
+            "INSERT INTO log VALUES (7, 1, 'ns', 'a', NULL, NULL);",
+            NULL, NULL, NULL),
+        SQLITE_OK);
+    sqlite3_close(db);
+    open_storage(f, 1000);
+    assert_int_equal(storage_revision(f->s), 7);
+    assert_non_null(storage_get(f->things, "ns", "a"));
+    put(f, "a", "2");
+    settle(f);
+    reopen(f, 1000);
+    assert_int_equal(storage_get(f->things, "ns", "a")->rev, 8);
+}
+
 static void the_last_deletion_keeps_its_revision_over_a_restart(void **state) {
     struct fixture *f = *state;
     put(f, "a", "1");
@@ -289,6 +321,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(the_resource_version_is_in_the_text, setup, teardown),
         cmocka_unit_test_setup_teardown(a_restart_brings_back_objects_revisions_and_history, setup, teardown),
         cmocka_unit_test_setup_teardown(the_past_is_what_the_changes_since_then_replaced, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_database_of_the_first_schema_is_brought_up_to_date, setup, teardown),
         cmocka_unit_test_setup_teardown(the_last_deletion_keeps_its_revision_over_a_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(history_out_of_the_window_is_forgotten_for_good, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failed_commit_undoes_all_that_was_decided_on_it, setup, teardown),
