@@ -1,6 +1,7 @@
 """What Edged does for its node besides running pods: log rotation, image garbage, pressure. Real containerd."""
 
 import gzip
+import json
 import os
 import shutil
 import tempfile
@@ -92,8 +93,16 @@ def test_disk_pressure_removes_unused_images_before_any_pod(edge_with, runtime):
         archive = os.path.join(folder, "garbage.tar")
         images.write_archive(archive, "localhost/garbage:1", {"note": (0o644, b"x" * 100000)}, {})
         runtime.import_images([archive])
-        edge = edge_with(nodeStatusUpdateFrequency="1s", imageMinimumGCAge="0s", evictionHard={"nodefs.available": "100%"})
+        edge = edge_with(nodeStatusUpdateFrequency="1s", imageMinimumGCAge="0s", evictionHard={})
         edge.apply(pod("user", SLEEP, priority=2000001000))
+        edge.wait_phase("user", "Running")  # from now on its image is used
+        edge.kill()
+        with open(edge.config) as f:
+            config = json.load(f)
+        config["modules"]["edged"]["tailoredKubeletConfig"]["evictionHard"] = {"nodefs.available": "100%"}
+        with open(edge.config, "w") as f:
+            json.dump(config, f)
+        edge.start()
         wait_for("the unused image to go", lambda: "garbage" not in runtime.ctr("images", "ls", "-q"), 60)
         listed = runtime.ctr("images", "ls", "-q")
         assert images.PAUSE in listed and images.BUSYBOX in listed, listed
