@@ -33,6 +33,7 @@
 
 #define KUBELET "modules.edged.tailoredKubeletConfig."
 #define HUB "modules.edgeHub."
+#define EVENTBUS "modules.eventBus."
 
 /* Every key of the original, resource-sync.md 8.2 to 8.6, in its order. */
 static const struct config_key KEYS[] = {
@@ -187,14 +188,29 @@ static const struct config_key KEYS[] = {
     STRING_MIN(HUB "httpServer", hub.http_server, "https://127.0.0.1:10002"),
     BOOL(HUB "rotateCertificates", hub.rotate_certificates, "true"),
 
-    IGNORED("modules.eventBus"),
+    BOOL(EVENTBUS "enable", eventbus.enable, "true"),
+    INT(EVENTBUS "mqttMode", eventbus.mode, 0, 2, "2"),
+    STRING_MIN(EVENTBUS "mqttServerExternal", eventbus.external_url, "tcp://127.0.0.1:1883"),
+    STRING_MIN(EVENTBUS "mqttServerInternal", eventbus.internal_url, "tcp://127.0.0.1:1884"),
+    INT(EVENTBUS "mqttQOS", eventbus.qos, 0, 2, "0"),
+    BOOL(EVENTBUS "mqttRetain", eventbus.retain, "false"),
+    INT(EVENTBUS "mqttSessionQueueSize", eventbus.session_queue, 1, 1000000, "100"),
+    STRING(EVENTBUS "mqttSubClientID", eventbus.client_id, ""),
+    IGNORED(EVENTBUS "mqttPubClientID"),
+    STRING(EVENTBUS "mqttUsername", eventbus.user, ""),
+    STRING(EVENTBUS "mqttPassword", eventbus.password, ""),
+    BOOL(EVENTBUS "eventBusTLS.enable", eventbus.tls_enable, "false"),
+    STRING(EVENTBUS "eventBusTLS.tlsMqttCAFile", eventbus.tls_ca_file, "/etc/kubeedge/ca/rootCA.crt"),
+    STRING(EVENTBUS "eventBusTLS.tlsMqttCertFile", eventbus.tls_cert_file, "/etc/kubeedge/certs/server.crt"),
+    STRING(EVENTBUS "eventBusTLS.tlsMqttPrivateKeyFile", eventbus.tls_key_file, "/etc/kubeedge/certs/server.key"),
     BOOL("modules.metaManager.enable", meta.enable, "true"),
     IGNORED("modules.metaManager.contextSendGroup"),
     IGNORED("modules.metaManager.contextSendModule"),
     INT("modules.metaManager.remoteQueryTimeout", meta.remote_query_timeout_s, 1, 3600, "60"),
     IGNORED("modules.metaManager.metaServer"),
     IGNORED("modules.serviceBus"),
-    IGNORED("modules.deviceTwin"),
+    BOOL("modules.deviceTwin.enable", devicetwin.enable, "true"),
+    STRING("modules.deviceTwin.dmiSockPath", devicetwin.dmi_socket, "/etc/kubeedge/"),
     IGNORED("modules.edgeStream"),
     IGNORED("modules.taskManager"),
 };

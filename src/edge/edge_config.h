@@ -81,6 +81,24 @@ struct metamanager_config {
     int64_t remote_query_timeout_s;
 };
 
+struct eventbus_config {
+    bool enable;
+    int64_t mode; /* mqttMode: 0 internal broker, 1 both, 2 external */
+    char *external_url, *internal_url;
+    int64_t qos; /* of what is published into the internal broker */
+    bool retain;
+    int64_t session_queue; /* mqttSessionQueueSize */
+    char *client_id;       /* mqttSubClientID: one connection serves both ways */
+    char *user, *password;
+    bool tls_enable;
+    char *tls_ca_file, *tls_cert_file, *tls_key_file;
+};
+
+struct devicetwin_config {
+    bool enable;
+    char *dmi_socket; /* dmiSockPath; see dmi_socket_path */
+};
+
 struct edge_config {
     char *path;                   /* the file it came from */
     char *database;               /* database.dataSource */
@@ -89,6 +107,8 @@ struct edge_config {
     struct edgehub_config hub;
     struct edged_config edged;
     struct metamanager_config meta;
+    struct eventbus_config eventbus;
+    struct devicetwin_config devicetwin;
 };
 
 #define EDGE_CONFIG_DEFAULT_PATH "/etc/kubeedge/config/edgecore.yaml"

@@ -5,9 +5,12 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "edge/bus.h"
+#include "edge/devicetwin/devicetwin.h"
+#include "edge/dmi/dmi.h"
 #include "edge/edge_config.h"
 #include "edge/edged/edged.h"
 #include "edge/edgehub/edgehub.h"
+#include "edge/eventbus/eventbus.h"
 #include "edge/metamanager/metamanager.h"
 #include "edge/monitor.h"
 #include "edge/settle.h"
@@ -38,6 +41,9 @@ struct edgecore {
     struct metamanager *metamanager;
     struct edged *edged;
     struct edgehub *edgehub;
+    struct devicetwin *devicetwin;
+    struct dmi *dmi;
+    struct eventbus *eventbus;
     struct monitor *monitor;
     struct timer *stopping, *settling;
     int64_t stop_waited_ms;
@@ -71,6 +77,48 @@ static void edged_end(struct edgecore *e) {
 }
 static void edged_drop(struct edgecore *e) {
     edged_free(e->edged);
+}
+
+static bool devicetwin_wanted(const struct edgecore *e) {
+    return e->config.devicetwin.enable && e->config.meta.enable;
+}
+static int devicetwin_make(struct edgecore *e, struct error *err) {
+    e->devicetwin = devicetwin_new(e->loop, e->bus, &e->config);
+    devicetwin_start(e->devicetwin);
+    return 0;
+}
+static void devicetwin_end(struct edgecore *e) {
+    devicetwin_stop(e->devicetwin);
+}
+static void devicetwin_drop(struct edgecore *e) {
+    devicetwin_free(e->devicetwin);
+}
+
+static int dmi_make(struct edgecore *e, struct error *err) {
+    e->dmi = dmi_new(e->loop, e->bus, &e->config);
+    return dmi_start(e->dmi, err);
+}
+static void dmi_end(struct edgecore *e) {
+    dmi_stop(e->dmi);
+}
+static void dmi_drop(struct edgecore *e) {
+    dmi_free(e->dmi);
+}
+
+static bool eventbus_wanted(const struct edgecore *e) {
+    return e->config.eventbus.enable;
+}
+static int eventbus_make(struct edgecore *e, struct error *err) {
+    e->eventbus = eventbus_new(e->loop, e->bus, &e->config, err);
+    if (e->eventbus)
+        eventbus_start(e->eventbus);
+    return e->eventbus ? 0 : -1;
+}
+static void eventbus_end(struct edgecore *e) {
+    eventbus_stop(e->eventbus);
+}
+static void eventbus_drop(struct edgecore *e) {
+    eventbus_free(e->eventbus);
 }
 
 static bool edgehub_wanted(const struct edgecore *e) {
@@ -120,6 +168,9 @@ static const struct component {
 } COMPONENTS[] = {
     {"metamanager", metamanager_wanted, metamanager_make, metamanager_end, metamanager_drop},
     {"edged", edged_wanted, edged_make, edged_end, edged_drop},
+    {"devicetwin", devicetwin_wanted, devicetwin_make, devicetwin_end, devicetwin_drop},
+    {"dmi", devicetwin_wanted, dmi_make, dmi_end, dmi_drop},
+    {"eventbus", eventbus_wanted, eventbus_make, eventbus_end, eventbus_drop},
     {"edgehub", edgehub_wanted, edgehub_make, edgehub_end, edgehub_drop},
     {"monitor", monitor_wanted, monitor_make, monitor_end, monitor_drop},
 };

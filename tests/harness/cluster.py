@@ -21,7 +21,7 @@ def build_folder():
 
 
 def program(name):
-    for folder in ("src/cloud", "src/edge", "."):
+    for folder in ("src/cloud", "src/edge", "src/mapper", "."):
         path = os.path.join(build_folder(), folder, name)
         if os.access(path, os.X_OK):
             return path
@@ -172,7 +172,8 @@ class EdgeNode:
                     },
                     **(edged or {}),
                 },
-                "eventBus": {"enable": False}, "metaManager": {"enable": True}, **modules,
+                "eventBus": {"enable": False}, "metaManager": {"enable": True},
+                "deviceTwin": {"dmiSockPath": self.dir}, **modules,
             },
         }
         with open(self.config, "w") as f:

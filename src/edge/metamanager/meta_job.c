@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "edge/metamanager/meta_local.h"
 #include "edge/metamanager/meta_types.h"
 #include "kube/object.h"
 
@@ -32,7 +33,7 @@ void job_free(struct job *j) {
 }
 
 bool job_writes(const struct job *j) {
-    return j->kind != JOB_READ;
+    return j->kind == JOB_LOCAL ? meta_local_writes(j->message) : j->kind != JOB_READ;
 }
 
 bool content_is_wrapper(yyjson_val *content, bool *ok) {
@@ -184,6 +185,8 @@ int job_apply(struct job *j, struct meta_store *s, struct error *err) {
         return apply_answer(j, s, err);
     case JOB_KEEP_PATCH:
         return apply_keep_patch(j, s, err);
+    case JOB_LOCAL:
+        return meta_local_apply(j, s, err);
     case JOB_TOKENS:
         return meta_store_delete_tokens(s, j->resource.name, err);
     case JOB_WHOLE:

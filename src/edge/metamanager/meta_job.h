@@ -13,6 +13,7 @@ enum job_kind {
     JOB_READ,       /* a query that the database may answer */
     JOB_ANSWER,     /* store what the cloud answered to a request */
     JOB_KEEP_PATCH, /* a status patch that did not reach the cloud */
+    JOB_LOCAL,      /* tables of other edge components: meta_local.h */
     JOB_TOKENS,     /* forget a pod's tokens */
     JOB_WHOLE,      /* the cloud has sent what a damaged database had lost */
 };

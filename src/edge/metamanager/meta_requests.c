@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "edge/metamanager/meta_internal.h"
+#include "edge/metamanager/meta_local.h"
 #include "kube/object.h"
 
 #include <utlist.h>
@@ -123,7 +124,9 @@ static void query(struct metamanager *mm, struct message *m) {
 void meta_request(struct metamanager *mm, struct message *m) {
     struct resource r;
     bool known = resource_parse(bytes_str(m->resource), &r, NULL) == 0;
-    if (known && bytes_eq_str(r.type, "event"))
+    if (meta_is_local(m))
+        meta_submit(mm, job_new(JOB_LOCAL, m));
+    else if (known && bytes_eq_str(r.type, "event"))
         bus_send(mm->bus, MODULE_WEBSOCKET, m);
     else if (strcmp(m->operation, OP_QUERY) == 0)
         query(mm, m);
@@ -194,6 +197,8 @@ void meta_request_done(struct metamanager *mm, struct job *j) {
         (void)bus_reply_error(mm->bus, j->message->id, &j->failed);
     else if (j->kind == JOB_READ)
         read_done(mm, j);
+    else if (j->kind == JOB_LOCAL)
+        reply(mm, j->message, &(struct message_fields){.content_text = bytes_of(j->text, j->text_len)});
     else if (j->kind == JOB_TOKENS)
         reply(mm, j->message, &(struct message_fields){.content_string = "OK"});
     job_free(j);

@@ -26,6 +26,16 @@ static const struct store_migration MIGRATIONS[] = {
         "CREATE TABLE IF NOT EXISTS meta_v2 (key text PRIMARY KEY, group_version_resource text, namespace text,"
         " name text, resource_version integer, value text);"
         "CREATE INDEX IF NOT EXISTS selvage_meta_type ON meta (type);"},
+    {2, "CREATE TABLE IF NOT EXISTS device (id text PRIMARY KEY, name text, description text, state text,"
+        " last_online text);"
+        "CREATE TABLE IF NOT EXISTS device_attr (id integer PRIMARY KEY AUTOINCREMENT, deviceid text, name text,"
+        " description text, value text, optional numeric, attr_type text, metadata text);"
+        "CREATE TABLE IF NOT EXISTS device_twin (id integer PRIMARY KEY AUTOINCREMENT, deviceid text, name text,"
+        " description text, expected text, actual text, expected_meta text, actual_meta text, expected_version text,"
+        " actual_version text, optional numeric, attr_type text, metadata text);"
+        "CREATE TABLE IF NOT EXISTS sub_topics (topic text PRIMARY KEY);"
+        "CREATE INDEX IF NOT EXISTS selvage_device_attr ON device_attr (deviceid);"
+        "CREATE INDEX IF NOT EXISTS selvage_device_twin ON device_twin (deviceid, name);"},
 };
 
 static int open_file(struct meta_store *s, struct error *err) {
@@ -150,6 +160,10 @@ void meta_store_close(struct meta_store *s) {
         store_close(s->db);
     free(s->path);
     free(s);
+}
+
+struct store *meta_store_db(struct meta_store *s) {
+    return s->db;
 }
 
 int meta_store_begin(struct meta_store *s, struct error *err) {

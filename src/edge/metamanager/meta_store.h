@@ -11,6 +11,7 @@ struct meta_store;
 /* Opens or makes the file. A damaged one is set aside, and what can still be read of it is copied to the new one. */
 int meta_store_open(struct meta_store **out, const char *path, struct error *err) MUST_CHECK;
 void meta_store_close(struct meta_store *s);
+struct store *meta_store_db(struct meta_store *s); /* for the tables of meta_local.h */
 int meta_store_begin(struct meta_store *s, struct error *err) MUST_CHECK;
 int meta_store_commit(struct meta_store *s, struct error *err) MUST_CHECK;
 void meta_store_rollback(struct meta_store *s);

@@ -108,14 +108,16 @@ static void refuse(struct metamanager *mm, const struct message *m, const struct
     bus_send(mm->bus, MODULE_WEBSOCKET, message_response(m, MODULE_METAMANAGER, m->group, &f));
 }
 
-static bool is_for_edged(const struct job *j) {
-    return !bytes_eq_str(j->resource.type, "node") && strcmp(j->message->source, "policycontroller") != 0 &&
-           strcmp(j->message->source, MODULE_DEVICECONTROLLER) != 0;
+/* By what it is, not by who sent it: a device that is sent again comes from another module of the cloud. */
+static const char *component_for(const struct job *j) {
+    if (bytes_eq_str(j->resource.type, "device") || bytes_eq_str(j->resource.type, "devicemodel"))
+        return MODULE_TWIN;
+    return bytes_eq_str(j->resource.type, "node") || strcmp(j->message->source, "policycontroller") == 0 ? NULL
+                                                                                                         : MODULE_EDGED;
 }
 
 static void pass_on(struct metamanager *mm, struct job *j) {
-    bool device = strcmp(j->message->source, MODULE_DEVICECONTROLLER) == 0;
-    const char *to = device ? MODULE_TWIN : is_for_edged(j) ? MODULE_EDGED : NULL;
+    const char *to = component_for(j);
     if (!to)
         return;
     if (j->kind == JOB_PUT && j->put == META_STORED && strcmp(j->message->operation, OP_RESPONSE) != 0) {
@@ -287,11 +289,19 @@ static void downstream(struct metamanager *mm, struct message *m) {
     message_free(m);
 }
 
+static bool is_edge_component(const char *source) {
+    static const char *const names[] = {MODULE_EDGED, MODULE_TWIN, "eventbus", "dmi"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(source, names[i]) == 0)
+            return true;
+    return false;
+}
+
 static void handle(void *arg, struct message *m) {
     struct metamanager *mm = arg;
     if (mm->stopped)
         message_free(m);
-    else if (strcmp(m->source, MODULE_EDGED) == 0)
+    else if (is_edge_component(m->source))
         meta_request(mm, m);
     else
         downstream(mm, m);

@@ -25,6 +25,9 @@
  *   insert     <ns>/event/<n>  (bus_send)         Event              none
  *   delete     <ns>/serviceaccounttoken/<poduid>  -                  "OK": the pod's stored tokens are gone
  *
+ *
+ * DeviceTwin, DMI and EventBus ask for the same, and for their own tables: meta_local.h.
+ *
  * Answers are `response` messages. While the cloud cannot be reached, what needs it fails with ERR_UNAVAILABLE; when it
  * is silent, with ERR_TIMEOUT. Objects in answers always carry kind and apiVersion.
  *

@@ -1,0 +1,111 @@
+"""What stands around devices: MQTT clients, and a node that has devices but no containers."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+
+from .cluster import EdgeNode
+from .processes import free_port, wait_for
+
+API = "devices.kubeedge.io/v1beta1"
+
+
+def model(name, *properties, protocol="virtual", ns="default", **spec):
+    """properties: names, or dictionaries of their fields."""
+    full = [{"type": "INT", "accessMode": "ReadWrite", **(p if isinstance(p, dict) else {"name": p})} for p in properties]
+    return {"apiVersion": API, "kind": "DeviceModel", "metadata": {"name": name, "namespace": ns},
+            "spec": {"protocol": protocol, "properties": full, **spec}}
+
+
+def device(name, model_name, node, *properties, protocol="virtual", ns="default", config=None, **spec):
+    full = [{"reportToCloud": True, "visitors": {"protocolName": protocol, "configData": {}},
+             **(p if isinstance(p, dict) else {"name": p})} for p in properties]
+    return {"apiVersion": API, "kind": "Device", "metadata": {"name": name, "namespace": ns},
+            "spec": {"deviceModelRef": {"name": model_name}, "nodeName": node,
+                     "protocol": {"protocolName": protocol, "configData": config or {}}, "properties": full, **spec}}
+
+
+def reported(cloud, name, ns="default"):
+    """{property: value} as the DeviceStatus shows it."""
+    status = cloud.get("devicestatus", "-n", ns, name).get("status", {})
+    return {t["propertyName"]: t["reported"]["value"] for t in status.get("twins", [])}
+
+
+class Subscriber:
+    """mosquitto_sub on some topics; keeps what comes as (topic, payload)."""
+
+    def __init__(self, port, *topics, options=()):
+        argv = ["stdbuf", "-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-d", "-F", "=%t %p", *options]
+        for t in topics:
+            argv += ["-t", t]
+        self.messages, self.subscribed = [], threading.Event()
+        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+        if not self.subscribed.wait(60):
+            raise TimeoutError("mosquitto_sub is not subscribed")
+
+    def read(self):
+        for line in self.process.stdout:
+            if line.startswith("="):
+                self.messages.append(tuple(line[1:].rstrip("\n").split(" ", 1)))
+            elif "received SUBACK" in line:
+                self.subscribed.set()
+
+    def wait(self, topic, fits=lambda payload: True, timeout=60):
+        """The parsed payload of a message on the topic; it is taken out."""
+        def look():
+            for m in list(self.messages):
+                payload = json.loads(m[1])
+                if m[0] == topic and fits(payload):
+                    self.messages.remove(m)
+                    return payload
+            return None
+        return wait_for(f"a message on {topic}; seen: {self.messages[-5:]}", look, timeout)
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class DeviceNode(EdgeNode):
+    """edgecore with its internal broker and without containers."""
+
+    def __init__(self, folder, cloud, name):
+        super().__init__(folder, cloud, name, [], containerd=False)
+        self.mqtt_port = free_port()
+
+    def start(self, wait=True, **event_bus):
+        if not os.path.exists(self.config) or event_bus:
+            self.write_config(edged={"enable": False}, eventBus={
+                "enable": True, "mqttMode": 0, "mqttServerInternal": f"tcp://127.0.0.1:{self.mqtt_port}", **event_bus})
+        self.start_edgecore()
+        if wait:
+            wait_for("the broker", lambda: "connected to the MQTT broker" in self.process.log())
+        return self
+
+    def publish(self, topic, payload, *options):
+        text = payload if isinstance(payload, str) else json.dumps(payload)
+        subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", str(self.mqtt_port), "-q", "1", "-t", topic,
+                        "-m", text, *options], check=True, timeout=60)
+
+    def subscribe(self, *topics):
+        return Subscriber(self.mqtt_port, *topics)
+
+    def knows(self, name, ns="default"):
+        """Waits until the node has the device."""
+        def asked():
+            s = self.subscribe(f"$hw/events/node/{self.name}/membership/get/result")
+            try:
+                self.publish(f"$hw/events/node/{self.name}/membership/get", {"event_id": "q"})
+                answer = s.wait(f"$hw/events/node/{self.name}/membership/get/result", timeout=20)
+                return any(d["id"] == f"{ns}/{name}" for d in answer["devices"])
+            finally:
+                s.close()
+        return wait_for(f"{self.name} to know {name}", asked, interval=0.2)
+
+
+def now_ms():
+    return int(time.time() * 1000)
