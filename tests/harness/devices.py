@@ -2,12 +2,13 @@
 
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
 
-from .cluster import EdgeNode
-from .processes import free_port, wait_for
+from .cluster import EdgeNode, program
+from .processes import Process, free_port, wait_for
 
 API = "devices.kubeedge.io/v1beta1"
 
@@ -109,3 +110,60 @@ class DeviceNode(EdgeNode):
 
 def now_ms():
     return int(time.time() * 1000)
+
+
+class Mapper:
+    """One of our mappers, connected to a node's edgecore."""
+
+    def __init__(self, node, kind):
+        self.node, self.kind = node, kind
+        self.config = os.path.join(node.dir, f"{kind}.yaml")
+        with open(self.config, "w") as f:
+            json.dump({"grpc_server": {"socket_path": os.path.join(node.dir, f"{kind}.sock")},
+                       "common": {"name": f"{kind}-mapper", "edgecore_sock": os.path.join(node.dir, "dmi.sock")}}, f)
+
+    def start(self):
+        self.process = Process([program(f"{self.kind}-mapper"), "--config-file", self.config],
+                               os.path.join(self.node.dir, f"{self.kind}-mapper.log"))
+        return self
+
+    def stop(self):
+        self.process.stop()
+
+
+class ModbusServer:
+    """A simulated meter; registers are read and written by the tests as any other client would."""
+
+    def __init__(self, folder, kind, where):
+        self.argv = ["/usr/bin/python3", os.path.join(os.path.dirname(os.path.abspath(__file__)), "modbus_server.py"),
+                     kind, str(where)]
+        self.log = os.path.join(folder, f"modbus-{kind}.log")
+        self.port = where if kind == "tcp" else None
+        self.start()
+
+    def start(self):
+        self.process = Process(self.argv, self.log)
+        if self.port:
+            wait_for("the Modbus server", lambda: socket.create_connection(("127.0.0.1", self.port), 1).close() or True)
+        return self
+
+    def client(self):
+        from pymodbus.client import ModbusTcpClient
+        c = ModbusTcpClient("127.0.0.1", port=self.port)
+        c.connect()
+        return c
+
+    def write(self, offset, *values):
+        c = self.client()
+        c.write_registers(offset, list(values), slave=1)
+        c.close()
+
+    def read(self, offset, count=1):
+        c = self.client()
+        try:
+            return c.read_holding_registers(offset, count, slave=1).registers
+        finally:
+            c.close()
+
+    def stop(self):
+        self.process.stop()
