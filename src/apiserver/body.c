@@ -116,14 +116,15 @@ static yyjson_mut_val *apply(struct draft *t, yyjson_mut_doc *d, yyjson_val *old
 int body_check_patch_type(const struct draft *t) {
     const struct kind *k = t->w->kind;
     bool strategic = t->w->body_type == BODY_STRATEGIC_PATCH && k->type && !k->custom;
-    bool apply_patch = t->w->body_type == BODY_APPLY_PATCH && k->ttl_s == 0;
+    bool applied = k->ttl_s == 0 && (!*t->w->subresource || strcmp(t->w->subresource, "status") == 0);
+    bool apply_patch = t->w->body_type == BODY_APPLY_PATCH && applied;
     if (t->w->body_type == BODY_JSON_PATCH || t->w->body_type == BODY_MERGE_PATCH || strategic || apply_patch)
         return 0;
     return fail_set(t->f, 415, "UnsupportedMediaType",
                     "the body of the request was in an unknown format - accepted media types include: "
                     "application/json-patch+json, application/merge-patch+json%s%s",
                     k->custom ? "" : ", application/strategic-merge-patch+json",
-                    k->ttl_s ? "" : ", application/apply-patch+yaml");
+                    applied ? ", application/apply-patch+yaml" : "");
 }
 
 int body_patch(struct draft *t) {
