@@ -5,8 +5,6 @@
 #include "base/str.h"
 #include "kube/members.h"
 
-#define STEP_MAX (1u << 20)
-
 /* ---- writing ---------------------------------------------------------------------------------------------------- */
 
 struct writing {
@@ -16,13 +14,23 @@ struct writing {
     struct buf *out;
 };
 
+/* Names come from JSON, so they are UTF-8: quotes and what stands below the blank is all that needs escaping. */
 static void write_step(const struct field_node *node, struct buf *out) {
-    _cleanup_(buf_free) struct buf text = BUF_INIT(STEP_MAX);
-    buf_add_char(&text, node->step);
-    buf_add_char(&text, ':');
-    buf_add_bytes(&text, node->name);
-    json_append_string(out, buf_bytes(&text));
-    buf_add_char(out, ':');
+    const char start[] = {'"', node->step, ':'};
+    const char *from = node->name.ptr, *end = from + node->name.len;
+    buf_add(out, start, sizeof(start));
+    for (const char *p = from; p < end; p++) {
+        if (*p != '"' && *p != '\\' && (unsigned char)*p >= 0x20)
+            continue;
+        buf_add(out, from, (size_t)(p - from));
+        from = p + 1;
+        if ((unsigned char)*p < 0x20)
+            buf_addf(out, "\\u%04x", (unsigned char)*p);
+        else
+            buf_add(out, (const char[]){'\\', *p}, 2);
+    }
+    buf_add(out, from, (size_t)(end - from));
+    buf_add(out, "\":", 2);
 }
 
 /* A tree is as deep as JSON_MAX_DEPTH at most. */
