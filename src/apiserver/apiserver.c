@@ -1,7 +1,10 @@
 #define LOG_COMPONENT "apiserver"
 #include "apiserver/apiserver.h"
 
+#include "apiserver/account_token.h"
+#include "apiserver/auth.h"
 #include "apiserver/backup.h"
+#include "apiserver/bootstrap_policy.h"
 #include "apiserver/controllers/controllers.h"
 #include "apiserver/pki.h"
 #include "base/clock.h"
@@ -55,7 +58,7 @@ static void bootstrapped(void *arg, const struct error *failed) {
 }
 
 static void bootstrap(void *arg) {
-    static const char *const namespaces[] = {"default", "kube-system", "kube-public", "kube-node-lease"};
+    static const char *const namespaces[] = {"default", "kube-system", "kube-public", "kube-node-lease", "kubeedge"};
     struct running *r = arg;
     struct resource *stored = storage_resource(r->s.storage, "", "namespaces");
     for (size_t i = 0; i < ARRAY_LEN(namespaces); i++) {
@@ -66,6 +69,8 @@ static void bootstrap(void *arg) {
         if (controller_write(&w, &r->s, "", "v1", "namespaces") < 0)
             error_set(&r->bootstrap, ERR_INTERNAL, "make the namespace %s", namespaces[i]);
     }
+    if (!r->bootstrap.code)
+        bootstrap_policy(&r->s);
     storage_barrier(r->s.storage, bootstrapped, r);
 }
 
@@ -81,6 +86,7 @@ static void tick(void *arg) {
 
 static void on_change(void *arg, const struct change *c) {
     struct running *r = arg;
+    authorizer_change(r->s.authorizer, c);
     if (c->resource == r->crds)
         crd_changed(&r->s, c->old, c->new_);
 }
@@ -174,7 +180,7 @@ static int write_kubeconfigs(struct running *r, const struct pki *pki, const str
     _cleanup_(free_p) char *url =
         xasprintf(strchr(host, ':') ? "https://[%s]:%u" : "https://%s:%u", host, (unsigned)r->port);
     const struct pki_identity admin = {"admin", "kubernetes-admin", "system:masters", r->admin_kubeconfig};
-    const struct pki_identity component = {"cloudcore", "system:cloudcore", "system:masters", r->component_kubeconfig};
+    const struct pki_identity component = {"cloudcore", "system:cloudcore", "", r->component_kubeconfig};
     if (pki_write_kubeconfig(pki, dir, &admin, url, err) < 0)
         return -1;
     return pki_write_kubeconfig(pki, dir, &component, url, err);
@@ -192,6 +198,11 @@ static int open_storage(struct running *r, const struct apiserver_options *o, st
     return 0;
 }
 
+static int open_tokens(struct apiserver *s, const struct apiserver_options *o, struct error *err) {
+    _cleanup_(free_p) char *dir = xasprintf("%s/pki", o->data_dir);
+    return token_keeper_open(&s->tokens, dir, err);
+}
+
 static int start(struct running *r, const struct apiserver_options *o, struct error *err) {
     const char *address = str_or(o->address, "127.0.0.1");
     struct apiserver *s = &r->s;
@@ -200,10 +211,14 @@ static int start(struct running *r, const struct apiserver_options *o, struct er
         open_pki(&pki, o, address, err) < 0)
         return -1;
     int rc = -1;
+    s->ca_pem = bytes_dup(buf_bytes(&pki.ca_cert));
     s->loop = loop_new();
     s->kinds = kinds_new();
     if (open_storage(r, o, err) < 0)
         goto out;
+    if (open_tokens(s, o, err) < 0)
+        goto out;
+    s->authorizer = authorizer_new(s);
     s->watches = watch_hub_new(s);
     recordmap_each(&r->crds->objects, NULL, load_crd, s);
     storage_on_change(s->storage, on_change, r);
@@ -289,6 +304,9 @@ void apiserver_stop(struct apiserver *s) {
     if (s->watches)
         watch_hub_free(s->watches);
     controllers_free(s->controllers);
+    authorizer_free(s->authorizer);
+    token_keeper_free(s->tokens);
+    free(s->ca_pem);
     storage_close(s->storage);
     if (s->kinds)
         kinds_free(s->kinds);

@@ -32,7 +32,8 @@ struct apiserver_options {
  * the database is damaged; ERR_UNSUPPORTED: it was written by a newer version. The options are copied. */
 int apiserver_start(struct apiserver **out, const struct apiserver_options *o, struct error *err) MUST_CHECK;
 uint16_t apiserver_port(const struct apiserver *s);
-/* Path of the kubeconfig for cloudcore itself: user system:cloudcore, group system:masters. Owned by the server. */
+/* Path of the kubeconfig for cloudcore itself: user system:cloudcore, which may do what the ClusterRole of that name
+ * and those of manifests/rbac.yaml say. Owned by the server. */
 const char *apiserver_component_kubeconfig(const struct apiserver *s);
 /* Finishes the writes under way, ends watches and connections, joins the threads, frees. Call it from any thread but
  * its own. NULL is fine. */

@@ -258,6 +258,16 @@ static void default_crd(yyjson_mut_doc *d, yyjson_mut_val *crd) {
         json_set_str(d, json_ensure_obj(d, spec, "conversion"), "strategy", "None");
 }
 
+static void default_binding(yyjson_mut_doc *d, yyjson_mut_val *binding) {
+    static const char group[] = "rbac.authorization.k8s.io";
+    set_str(d, json_ensure_obj(d, binding, "roleRef"), "apiGroup", group);
+    FOR_EACH(subject, yyjson_mut_obj_get(binding, "subjects")) {
+        const char *kind = json_mut_str(subject, "kind");
+        if (str_eq(kind, "User") || str_eq(kind, "Group"))
+            set_str(d, subject, "apiGroup", group);
+    }
+}
+
 static const struct {
     const char *kind;
     void (*fill)(yyjson_mut_doc *d, yyjson_mut_val *obj);
@@ -267,6 +277,8 @@ static const struct {
     {"Node", default_node},
     {"CustomResourceDefinition", default_crd},
     {"Namespace", default_namespace},
+    {"RoleBinding", default_binding},
+    {"ClusterRoleBinding", default_binding},
 };
 
 void defaults_apply(const struct kind *k, yyjson_mut_doc *d, yyjson_mut_val *obj) {

@@ -87,7 +87,10 @@ int fail_conflict(struct fail *f, const char *group, const char *resource, const
 
 int fail_forbidden(struct fail *f, const char *group, const char *resource, const char *name, const char *why) {
     _cleanup_(free_p) char *full = full_name(group, resource);
-    fail_set(f, 403, "Forbidden", "%s \"%s\" is forbidden: %s", full, name, why);
+    if (str_empty(name))
+        fail_set(f, 403, "Forbidden", "%s is forbidden: %s", full, why);
+    else
+        fail_set(f, 403, "Forbidden", "%s \"%s\" is forbidden: %s", full, name, why);
     set_details(f, group, resource, name);
     return -1;
 }

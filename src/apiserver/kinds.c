@@ -21,9 +21,16 @@ static const struct kind_subresource pod_subs[] = {
     {.name = "status", .verbs = VERBS_STATUS},
 };
 
+static const struct kind_subresource account_subs[] = {
+    {.name = "token", .verbs = VERB_CREATE, .group = "authentication.k8s.io", .version = "v1", .kind = "TokenRequest"},
+};
 #define SUBRESOURCES(list) .subresources = (list), .n_subresources = ARRAY_LEN(list)
 #define CORE .group = "", .version = "v1", .storage_group = "", .storage_version = "v1"
 #define STORED(p) .plural = (p), .storage_plural = (p)
+#define RBAC                                                                                             \
+    .group = "rbac.authorization.k8s.io", .version = "v1", .storage_group = "rbac.authorization.k8s.io", \
+    .storage_version = "v1", .short_names = none, .categories = none, .verbs = VERBS_FULL,               \
+    .name_rule = NAME_PATH_SEGMENT, .unconditional_update = true, .fields = none
 /* A question that is answered, and never stored. */
 #define REVIEW(g, p, s, k)                                                                                        \
     {                                                                                                             \
@@ -62,7 +69,8 @@ static const struct kind builtin[] = {
      .fields = NAMES("type")},
     {CORE, STORED("serviceaccounts"), .singular = "serviceaccount", .kind = "ServiceAccount",
      .list_kind = "ServiceAccountList", .short_names = NAMES("sa"), .categories = none, .namespaced = true,
-     .verbs = VERBS_FULL, .unconditional_update = true, .delete_returns_object = true, .fields = none},
+     .verbs = VERBS_FULL, SUBRESOURCES(account_subs), .unconditional_update = true, .delete_returns_object = true,
+     .fields = none},
     /* Services are not made yet: there are none, and none can be created. Clients that watch them without asking
      * whether they exist (KubeEdge's cloudcore ends where they are not in discovery) are served an empty list. */
     {CORE, STORED("services"), .singular = "service", .kind = "Service", .list_kind = "ServiceList",
@@ -87,6 +95,20 @@ static const struct kind builtin[] = {
      .fields = NAMES("regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion",
                      "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type")},
     REVIEW("authentication.k8s.io", "selfsubjectreviews", "selfsubjectreview", "SelfSubjectReview"),
+    REVIEW("authentication.k8s.io", "tokenreviews", "tokenreview", "TokenReview"),
+    {.group = "authorization.k8s.io",
+     .version = "v1",
+     .storage_group = "authorization.k8s.io",
+     .storage_version = "v1",
+     STORED("localsubjectaccessreviews"),
+     .singular = "localsubjectaccessreview",
+     .kind = "LocalSubjectAccessReview",
+     .list_kind = "LocalSubjectAccessReviewList",
+     .short_names = none,
+     .categories = none,
+     .namespaced = true,
+     .verbs = VERB_CREATE,
+     .fields = none},
     REVIEW("authorization.k8s.io", "selfsubjectaccessreviews", "selfsubjectaccessreview", "SelfSubjectAccessReview"),
     REVIEW("authorization.k8s.io", "selfsubjectrulesreviews", "selfsubjectrulesreview", "SelfSubjectRulesReview"),
     REVIEW("authorization.k8s.io", "subjectaccessreviews", "subjectaccessreview", "SubjectAccessReview"),
@@ -104,6 +126,12 @@ static const struct kind builtin[] = {
      .verbs = VERBS_FULL,
      .create_on_update = true,
      .fields = none},
+    {RBAC, STORED("clusterrolebindings"), .singular = "clusterrolebinding", .kind = "ClusterRoleBinding",
+     .list_kind = "ClusterRoleBindingList"},
+    {RBAC, STORED("clusterroles"), .singular = "clusterrole", .kind = "ClusterRole", .list_kind = "ClusterRoleList"},
+    {RBAC, STORED("rolebindings"), .singular = "rolebinding", .kind = "RoleBinding", .list_kind = "RoleBindingList",
+     .namespaced = true},
+    {RBAC, STORED("roles"), .singular = "role", .kind = "Role", .list_kind = "RoleList", .namespaced = true},
     {.group = "apiextensions.k8s.io",
      .version = "v1",
      .storage_group = "apiextensions.k8s.io",

@@ -1,3 +1,4 @@
+#include "apiserver/account_token.h"
 #include "apiserver/call.h"
 
 #include "apiserver/discovery.h"
@@ -32,11 +33,14 @@ void handle_health(void *arg, struct http_request *r) {
         http_respondf(r, 200, "ok");
 }
 
-static int identify(struct http_request *r, const char *path, struct identity *id) {
+static int identify(struct apiserver *s, struct http_request *r, const char *path, struct identity *id) {
     struct fail f = {0};
     const struct access a = {.verb = "get", .path = path};
-    if (auth_identify(r, id, &f) == 0 && (auth_allowed(id, &a) || auth_refuse(id, &a, &f) < 0) && !f.code)
-        return 0;
+    if (auth_identify(s, r, id, &f) == 0) {
+        if (auth_allowed(s, id, &a))
+            return 0;
+        (void)auth_refuse(id, &a, &f);
+    }
     answer_fail(r, &f);
     return -1;
 }
@@ -44,7 +48,7 @@ static int identify(struct http_request *r, const char *path, struct identity *i
 void handle_metrics(void *arg, struct http_request *r) {
     _cleanup_(identity_free) struct identity id = {0};
     answer_headers(r);
-    if (identify(r, "/metrics", &id) < 0)
+    if (identify(arg, r, "/metrics", &id) < 0)
         return;
     _cleanup_(buf_free) struct buf out = BUF_INIT(DOCUMENT_MAX);
     metrics_write(&out);
@@ -103,6 +107,21 @@ void handle_version(void *arg, struct http_request *r) {
     serve_discovery(s, r, http_path(r));
 }
 
+/* What outsiders need to verify tokens of service accounts. */
+static bool serve_token_documents(const struct apiserver *s, struct http_request *r, const char *path) {
+    _cleanup_(buf_free) struct buf out = BUF_INIT(16 << 10);
+    if (strcmp(path, "/openid/v1/jwks") == 0) {
+        account_token_jwks(s, &out);
+        http_respond(r, 200, "application/jwk-set+json", buf_bytes(&out));
+    } else if (strcmp(path, "/.well-known/openid-configuration") == 0) {
+        account_token_configuration(&out);
+        http_respond(r, 200, "application/json", buf_bytes(&out));
+    } else {
+        return false;
+    }
+    return true;
+}
+
 /* Discovery and OpenAPI: for everybody who is somebody. */
 void serve_documents(struct apiserver *s, struct http_request *r) {
     _cleanup_(identity_free) struct identity id = {0};
@@ -110,7 +129,7 @@ void serve_documents(struct apiserver *s, struct http_request *r) {
     if (path.len > 1 && path.ptr[path.len - 1] == '/')
         path.len--;
     _cleanup_(free_p) char *text = bytes_dup(path);
-    if (identify(r, text, &id) < 0)
+    if (identify(s, r, text, &id) < 0)
         return;
     if (http_method(r) != HTTP_M_GET) {
         struct fail f = {0};
@@ -120,7 +139,7 @@ void serve_documents(struct apiserver *s, struct http_request *r) {
         serve_openapi_v2(s, r);
     } else if (str_starts_with(text, "/openapi/v3")) {
         serve_openapi_v3(s, r, path);
-    } else {
+    } else if (!serve_token_documents(s, r, text)) {
         serve_discovery(s, r, path);
     }
 }

@@ -106,8 +106,10 @@ static int issue_identity(const struct pki *p, const char *dir, const struct pki
     if (read_or_make_key(key_path, key, err) < 0 || read_if_there(cert_path, cert, err) < 0)
         return -1;
     struct bytes have = buf_bytes(cert);
-    if (have.len > 0 && has_days_left(have) && x509_check_pair(have, buf_bytes(key), NULL) == 0 &&
-        x509_verify_client(have, buf_bytes(&p->ca_cert), NULL) == 0)
+    struct x509_info info;
+    if (have.len > 0 && has_days_left(have) && x509_cert_info(have, &info, NULL) == 0 &&
+        strcmp(info.subject.common_name, id->user) == 0 && strcmp(info.subject.organization, id->group) == 0 &&
+        x509_check_pair(have, buf_bytes(key), NULL) == 0 && x509_verify_client(have, buf_bytes(&p->ca_cert), NULL) == 0)
         return 0;
     const struct x509_sign sign = {.ca_cert_pem = buf_bytes(&p->ca_cert),
                                    .ca_key_pem = buf_bytes(&p->ca_key),

@@ -16,11 +16,11 @@ int pki_open(struct pki *p, const char *dir, const char *const *sans, struct err
 void pki_free(struct pki *p);
 
 struct pki_identity {
-    const char *file; /* "admin": <dir>/admin.crt and .key */
-    const char *user, *group;
-    const char *kubeconfig; /* where to */
+    const char *file;         /* "admin": <dir>/admin.crt and .key */
+    const char *user, *group; /* group "": none */
+    const char *kubeconfig;   /* where to */
 };
-/* Issues the identity if it is missing, of another CA, or has less than 90 days left, and writes the kubeconfig (mode
- * 0600) with everything inline. */
+/* Issues the identity if it is missing, of another CA, another user's, or has less than 90 days left, and writes the
+ * kubeconfig (mode 0600) with everything inline. */
 int pki_write_kubeconfig(const struct pki *p, const char *dir, const struct pki_identity *id, const char *server_url,
                          struct error *err) MUST_CHECK;

@@ -1,3 +1,4 @@
+#include "apiserver/account_token.h"
 #include "apiserver/call.h"
 
 #include "base/str.h"
@@ -120,7 +121,7 @@ static int authorize(struct call *c, unsigned verb) {
                              .ns = c->path.ns,
                              .name = c->path.name,
                              .field_selector = c->q.field_selector};
-    return auth_allowed(&c->id, &a) ? 0 : auth_refuse(&c->id, &a, &c->fail);
+    return auth_allowed(c->s, &c->id, &a) ? 0 : auth_refuse(&c->id, &a, &c->fail);
 }
 
 static int choose_form(struct call *c, unsigned verb) {
@@ -141,8 +142,9 @@ static int choose_form(struct call *c, unsigned verb) {
 }
 
 static int prepare(struct call *c, unsigned *verb) {
-    if (auth_identify(c->http, &c->id, &c->fail) < 0 || query_options_read(&c->q, http_query(c->http), &c->fail) < 0 ||
-        find_kind(c, verb) < 0 || authorize(c, *verb) < 0 || choose_form(c, *verb) < 0)
+    if (auth_identify(c->s, c->http, &c->id, &c->fail) < 0 ||
+        query_options_read(&c->q, http_query(c->http), &c->fail) < 0 || find_kind(c, verb) < 0 ||
+        authorize(c, *verb) < 0 || choose_form(c, *verb) < 0)
         return -1;
     c->q.pretty = wants_pretty(c->http);
     return 0;
@@ -165,8 +167,12 @@ static void count_request(unsigned verb) {
 static void dispatch(struct call *c, unsigned verb) {
     struct collection *l = NULL;
     count_request(verb);
-    if (review_serve(c->s, c->http, c->kind, &c->id))
+    if (review_serve(c->s, c->http, c->kind, c->path.ns, &c->id))
         return;
+    if (verb == VERB_CREATE && strcmp(c->path.subresource, "token") == 0) {
+        token_request_serve(c);
+        return;
+    }
     if ((verb & (VERB_LIST | VERB_WATCH | VERB_DELETECOLLECTION)) && !(l = new_collection(c)))
         return;
     switch (verb) {

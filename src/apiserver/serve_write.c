@@ -167,6 +167,7 @@ void serve_write(struct call *c, enum write_verb verb) {
     struct write w = {.s = c->s,
                       .kind = c->kind,
                       .verb = verb,
+                      .user = &c->id,
                       .ns = c->path.ns,
                       .name = c->path.name,
                       .subresource = c->path.subresource,

@@ -14,6 +14,8 @@
 
 struct watch_hub;
 struct controllers;
+struct authorizer;
+struct token_keeper;
 
 struct apiserver {
     struct loop *loop;
@@ -21,6 +23,9 @@ struct apiserver {
     struct kinds *kinds;
     struct watch_hub *watches;
     struct controllers *controllers;
+    struct authorizer *authorizer;
+    struct token_keeper *tokens;
+    char *ca_pem; /* the certificate that verifies the server */
     struct http_server *http;
     struct timer *tick;
     int64_t started_ms; /* monotonic */
@@ -124,7 +129,8 @@ void handle_metrics(void *arg, struct http_request *r);
 void serve_documents(struct apiserver *s, struct http_request *r);
 /* reviews.c: true if the kind is a review; it is answered then. */
 struct identity;
-bool review_serve(struct apiserver *s, struct http_request *r, const struct kind *k, const struct identity *id);
+bool review_serve(struct apiserver *s, struct http_request *r, const struct kind *k, const char *ns,
+                  const struct identity *id);
 
 /* CRDs that are stored are served; called for each change of one, and at start. */
 void crd_changed(struct apiserver *s, const struct record *old, const struct record *new_);

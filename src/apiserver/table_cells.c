@@ -298,6 +298,37 @@ static void event_cells(struct cells *c, yyjson_val *o) {
     cell_str(c, object_name(o));
 }
 
+/* ---- RBAC ------------------------------------------------------------------------------------------------------- */
+
+static void role_cells(struct cells *c, yyjson_val *o) {
+    cell_str(c, object_name(o));
+    cell_str(c, created(o));
+}
+
+/* The subjects of one kind, separated by commas. */
+static void subjects_cell(struct cells *c, yyjson_val *o, const char *kind) {
+    _cleanup_(buf_free) struct buf text = BUF_INIT(64u << 10);
+    size_t i, n;
+    yyjson_val *s;
+    yyjson_arr_foreach (json_get(o, "subjects"), i, n, s) {
+        const char *name = str_or(json_str(s, "name"), ""), *ns = json_str(s, "namespace");
+        if (str_eq(json_str(s, "kind"), kind))
+            buf_addf(&text, "%s%s%s%s", text.len ? ", " : "", str_or(ns, ""), ns ? "/" : "", name);
+    }
+    cell_str(c, str_or(text.ptr, ""));
+}
+
+static void binding_cells(struct cells *c, yyjson_val *o) {
+    _cleanup_(free_p) char *role =
+        xasprintf("%s/%s", str_or(json_str(o, "roleRef", "kind"), ""), str_or(json_str(o, "roleRef", "name"), ""));
+    cell_str(c, object_name(o));
+    cell_str(c, role);
+    cell_age(c, created(o));
+    subjects_cell(c, o, "User");
+    subjects_cell(c, o, "Group");
+    subjects_cell(c, o, "ServiceAccount");
+}
+
 /* ---- layouts ---------------------------------------------------------------------------------------------------- */
 
 #define NAME \
@@ -336,6 +367,15 @@ static const struct table_column secret_columns[] = {
 static const struct table_column name_age_columns[] = {NAME, AGE};
 static const struct table_column lease_columns[] = {NAME, {"Holder", "string", "", "Who holds the lease.", 0}, AGE};
 static const struct table_column crd_columns[] = {NAME, {"Created At", "date", "", "When it was created.", 0}};
+static const struct table_column role_columns[] = {NAME, {"Created At", "date", "", "When it was created.", 0}};
+static const struct table_column binding_columns[] = {
+    NAME,
+    {"Role", "string", "", "What it grants.", 0},
+    AGE,
+    {"Users", "string", "", "The users that have the role.", 1},
+    {"Groups", "string", "", "The groups that have the role.", 1},
+    {"ServiceAccounts", "string", "", "The service accounts that have the role.", 1},
+};
 static const struct table_column event_columns[] = {
     {"Last Seen", "string", "", "Time since it was seen last.", 0},
     {"Type", "string", "", "Normal or Warning.", 0},
@@ -361,6 +401,10 @@ static const struct table_layout layouts[] = {
     LAYOUT("", "events", event),
     LAYOUT("events.k8s.io", "events", event),
     LAYOUT("coordination.k8s.io", "leases", lease),
+    LAYOUT("rbac.authorization.k8s.io", "roles", role),
+    LAYOUT("rbac.authorization.k8s.io", "clusterroles", role),
+    LAYOUT("rbac.authorization.k8s.io", "rolebindings", binding),
+    LAYOUT("rbac.authorization.k8s.io", "clusterrolebindings", binding),
     LAYOUT("apiextensions.k8s.io", "customresourcedefinitions", crd),
 };
 

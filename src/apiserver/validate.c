@@ -166,6 +166,10 @@ static void check_kind(const struct kind *k, yyjson_val *o, struct field_errors 
         validate_event(k, o, e);
     else if (str_eq(k->kind, "CustomResourceDefinition"))
         validate_crd(o, e, warnings);
+    else if (str_eq(k->kind, "Role") || str_eq(k->kind, "ClusterRole"))
+        validate_role(k, o, e);
+    else if (str_eq(k->kind, "RoleBinding") || str_eq(k->kind, "ClusterRoleBinding"))
+        validate_binding(k, o, e);
 }
 
 void validate_create(const struct kind *k, yyjson_val *obj, struct field_errors *e, struct strlist *warnings) {
@@ -206,6 +210,9 @@ static void check_kind_update(const struct kind *k, yyjson_val *o, yyjson_val *o
         set_once(o, old, "spec", "podCIDR", e);
         set_once(o, old, "spec", "podCIDRs", e);
         set_once(o, old, "spec", "providerID", e);
+    } else if (str_eq(k->kind, "RoleBinding") || str_eq(k->kind, "ClusterRoleBinding")) {
+        if (!same_value(json_get(o, "roleRef"), json_get(old, "roleRef")))
+            field_errors_value(e, FIELD_INVALID, "roleRef", json_get(o, "roleRef"), "cannot change roleRef");
     } else if (str_eq(k->kind, "CustomResourceDefinition")) {
         immutable(o, old, "spec", "group", e);
         immutable(o, old, "spec", "scope", e);

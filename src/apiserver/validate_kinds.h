@@ -13,6 +13,10 @@ void validate_lease(yyjson_val *o, struct field_errors *e);
 void validate_event(const struct kind *k, yyjson_val *o, struct field_errors *e);
 void validate_crd(yyjson_val *o, struct field_errors *e, struct strlist *warnings);
 
+/* validate_access.c: RBAC. */
+void validate_role(const struct kind *k, yyjson_val *o, struct field_errors *e);
+void validate_binding(const struct kind *k, yyjson_val *o, struct field_errors *e);
+
 /* a and b are equal, or both absent. */
 bool same_value(yyjson_val *a, yyjson_val *b);
 /* Of all built-in kinds, after their own rules: validate_schema.c. */

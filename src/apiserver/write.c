@@ -1,5 +1,6 @@
 #include "apiserver/write.h"
 
+#include "apiserver/admit.h"
 #include "apiserver/defaults.h"
 #include "apiserver/validate.h"
 #include "base/clock.h"
@@ -172,7 +173,7 @@ static int create_decoded(struct draft *t) {
         return -1;
     defaults_apply(k, t->d, t->obj);
     defaults_create(k, t->d, t->obj);
-    if (draft_validate(t, "") < 0)
+    if (draft_validate(t, "") < 0 || admit_write(t) < 0)
         return -1;
     const char *name = json_mut_str(t->obj, "metadata", "name");
     struct record *there = storage_latest(t->w->s->storage, t->resource, t->w->ns, name);
@@ -216,7 +217,7 @@ static int write_change(struct draft *t) {
         metadata_update(t) < 0 || separate_status(t) < 0)
         return -1;
     defaults_apply(k, t->d, t->obj);
-    if (draft_validate(t, t->w->subresource) < 0)
+    if (draft_validate(t, t->w->subresource) < 0 || admit_write(t) < 0)
         return -1;
     settle_crd(t);
     update_generation(t);

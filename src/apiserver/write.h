@@ -28,13 +28,15 @@ struct write_result {
     struct fail fail;        /* code is 0 if all went well */
 };
 
+struct identity;
 struct write {
     struct apiserver *s;
     const struct kind *kind;
     enum write_verb verb;
     const char *ns, *name, *subresource; /* "" where there is none */
     enum body_type body_type;
-    struct bytes body; /* JSON, protobuf or a patch */
+    const struct identity *user; /* who asks; NULL: the server itself */
+    struct bytes body;           /* JSON, protobuf or a patch */
     bool dry_run;
     enum field_validation fields;
     const char *manager;          /* whom the written fields belong to; NULL: the server itself */

@@ -113,6 +113,10 @@ struct bytes http_header(const struct http_request *r, const char *name, bool *f
     return value;
 }
 
+struct bytes http_header_at(const struct http_request *r, unsigned i, struct bytes *value) {
+    return http_message_field_at(&r->message, i, value);
+}
+
 struct bytes http_body(const struct http_request *r) {
     return buf_bytes(&r->message.body);
 }

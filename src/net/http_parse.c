@@ -36,6 +36,13 @@ struct bytes http_message_field(const struct http_message *m, const char *name, 
     return first;
 }
 
+struct bytes http_message_field_at(const struct http_message *m, unsigned i, struct bytes *value) {
+    if (i >= m->n_fields)
+        return BYTES_EMPTY;
+    *value = field_value(m, &m->fields[i]);
+    return bytes_of(m->text.ptr + m->fields[i].name, m->fields[i].name_len);
+}
+
 static bool has_token(struct bytes list, struct bytes token) {
     for (bool more = true; more;) {
         struct bytes item, rest;

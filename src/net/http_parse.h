@@ -51,4 +51,6 @@ void http_parser_init_answer(struct http_parser *p, struct http_message *m, size
 size_t http_parse(struct http_parser *p, struct bytes in, enum http_event *ev);
 
 struct bytes http_message_field(const struct http_message *m, const char *name, unsigned *count);
+/* The name of field number i, empty past the last one. */
+struct bytes http_message_field_at(const struct http_message *m, unsigned i, struct bytes *value);
 bool http_message_has_token(const struct http_message *m, const char *name, const char *token);

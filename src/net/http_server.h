@@ -68,6 +68,8 @@ struct bytes http_path(const struct http_request *r);   /* not decoded, without 
 struct bytes http_query(const struct http_request *r);
 /* The first header of that name (case-insensitive); empty with *found false if absent. found may be NULL. */
 struct bytes http_header(const struct http_request *r, const char *name, bool *found);
+/* Header number i as sent: its name, empty past the last one. */
+struct bytes http_header_at(const struct http_request *r, unsigned i, struct bytes *value);
 struct bytes http_body(const struct http_request *r);
 struct stream *http_stream(const struct http_request *r); /* for the peer's certificate and address */
 void *http_server_arg(const struct http_request *r);

@@ -210,14 +210,18 @@ int stream_peer_subject(struct stream *s, struct x509_subject *out, bool *verifi
     if (!s->peer_subject) { /* every request on the connection asks */
         if (x509_read_name(X509_get_subject_name(x), out, err) < 0)
             return -1;
-        size_t cn = strlen(out->common_name) + 1, org = strlen(out->organization) + 1;
-        s->peer_subject = xmalloc(cn + org);
+        size_t cn = strlen(out->common_name) + 1, org = strlen(out->organization) + 1,
+               others = strlen(out->other_organizations) + 1;
+        s->peer_subject = xmalloc(cn + org + others);
         memcpy(s->peer_subject, out->common_name, cn);
         memcpy(s->peer_subject + cn, out->organization, org);
+        memcpy(s->peer_subject + cn + org, out->other_organizations, others);
         return 0;
     }
-    size_t cn = strlen(s->peer_subject) + 1;
-    memcpy(out->common_name, s->peer_subject, cn);
-    memcpy(out->organization, s->peer_subject + cn, strlen(s->peer_subject + cn) + 1);
+    const char *organization = s->peer_subject + strlen(s->peer_subject) + 1,
+               *others = organization + strlen(organization) + 1;
+    memcpy(out->common_name, s->peer_subject, (size_t)(organization - s->peer_subject));
+    memcpy(out->organization, organization, (size_t)(others - organization));
+    memcpy(out->other_organizations, others, strlen(others) + 1);
     return 0;
 }

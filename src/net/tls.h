@@ -38,7 +38,8 @@ void *tls_ctx_ssl(struct tls_ctx *c); /* the SSL_CTX, for net/ */
 
 struct x509_subject {
     char common_name[256];
-    char organization[256]; /* the first one, "" if none */
+    char organization[256];        /* the first one, "" if none */
+    char other_organizations[512]; /* the others, one on each line */
 };
 struct x509_info {
     struct x509_subject subject;

@@ -173,6 +173,23 @@ static int copy_name_entry(const X509_NAME *name, int at, char *out, size_t size
     return rc;
 }
 
+static int copy_other_organizations(const X509_NAME *name, int org, struct x509_subject *out, struct error *err) {
+    size_t len = 0;
+    while ((org = X509_NAME_get_index_by_NID((X509_NAME *)name, NID_organizationName, org)) >= 0) {
+        char one[sizeof(out->organization)];
+        if (copy_name_entry(name, org, one, sizeof(one), err) < 0)
+            return -1;
+        size_t n = strlen(one);
+        if (strchr(one, '\n') || len + n + 2 > sizeof(out->other_organizations))
+            return error_set(err, ERR_INVALID, "the subject has too many organizations");
+        if (len > 0)
+            out->other_organizations[len++] = '\n';
+        memcpy(out->other_organizations + len, one, n + 1);
+        len += n;
+    }
+    return 0;
+}
+
 int x509_read_name(const X509_NAME *name, struct x509_subject *out, struct error *err) {
     memset(out, 0, sizeof(*out));
     int cn = X509_NAME_get_index_by_NID((X509_NAME *)name, NID_commonName, -1);
@@ -181,7 +198,9 @@ int x509_read_name(const X509_NAME *name, struct x509_subject *out, struct error
         return error_set(err, ERR_INVALID, "the subject has more than one common name");
     if (cn >= 0 && copy_name_entry(name, cn, out->common_name, sizeof(out->common_name), err) < 0)
         return -1;
-    return org >= 0 ? copy_name_entry(name, org, out->organization, sizeof(out->organization), err) : 0;
+    if (org >= 0 && copy_name_entry(name, org, out->organization, sizeof(out->organization), err) < 0)
+        return -1;
+    return org >= 0 ? copy_other_organizations(name, org, out, err) : 0;
 }
 
 static int64_t unix_time(const ASN1_TIME *t) {

@@ -20,7 +20,8 @@ class Api:
         user = config["users"][0]["user"]
         url = urllib.parse.urlsplit(cluster["server"])
         self.host, self.port = url.hostname, url.port or 443
-        self.context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+        self.ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        self.context = ssl.create_default_context(cadata=self.ca)
         with tempfile.NamedTemporaryFile(dir=os.path.dirname(kubeconfig)) as f:
             f.write(base64.b64decode(user["client-certificate-data"]) + b"\n" + base64.b64decode(user["client-key-data"]))
             f.flush()

@@ -12,8 +12,8 @@
 #define EVENT_MAX (16u << 10)
 
 static const struct controller_type *const types[] = {
-    &crd_controller,       &namespace_controller, &serviceaccount_controller,
-    &event_ttl_controller, &node_controller,      &scheduler_controller,
+    &cluster_role_controller, &crd_controller,  &namespace_controller, &serviceaccount_controller,
+    &event_ttl_controller,    &node_controller, &scheduler_controller,
 };
 
 struct controllers {

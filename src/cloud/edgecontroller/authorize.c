@@ -2,8 +2,8 @@
 
 #include "base/str.h"
 #include "cloud/cloudhub/identity.h"
-#include "cloud/edgecontroller/references.h"
 #include "kube/object.h"
+#include "kube/references.h"
 
 #define NODE_LEASES "kube-node-lease"
 #define PATCH_MAX (64u << 10) /* of an event */

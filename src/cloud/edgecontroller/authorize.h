@@ -2,7 +2,7 @@
  * pods bound to it, and what these pods use. */
 #pragma once
 
-#include "cloud/edgecontroller/location.h"
+#include "kube/location.h"
 #include "wire/message.h"
 
 /* What an edge asks for: a message in wire form, taken apart. Strings live as long as the request. */

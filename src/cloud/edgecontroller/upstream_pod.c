@@ -2,7 +2,7 @@
 #include "cloud/edgecontroller/internal.h"
 
 #include "base/clock.h"
-#include "cloud/edgecontroller/references.h"
+#include "kube/references.h"
 
 #define MAX_STATUSES 500 /* of one report: more pods than any node runs */
 

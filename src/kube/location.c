@@ -1,9 +1,9 @@
-#include "cloud/edgecontroller/location.h"
+#include "kube/location.h"
 
 #include "base/mem.h"
 #include "base/str.h"
-#include "cloud/edgecontroller/references.h"
 #include "kube/object.h"
+#include "kube/references.h"
 
 #include <uthash.h>
 #include <utlist.h>

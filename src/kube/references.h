@@ -1,7 +1,7 @@
 /* What a pod spec refers to. Sans-IO. */
 #pragma once
 
-#include "cloud/edgecontroller/location.h"
+#include "kube/location.h"
 
 #define MIRROR_ANNOTATION "kubernetes.io/config.mirror" /* a static pod of the node, shown in the cloud */
 

@@ -1,4 +1,4 @@
-#include "cloud/edgecontroller/references.h"
+#include "kube/references.h"
 
 #include "base/str.h"
 #include "kube/object.h"
