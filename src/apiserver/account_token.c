@@ -130,7 +130,7 @@ static bool signature_good(struct token_keeper *k, struct bytes token, struct by
     if (memcmp(known, hash, sizeof(hash)) == 0)
         return true;
     _cleanup_(yyjson_doc_free_p) yyjson_doc *head = decode(parts[0]);
-    _cleanup_(buf_free) struct buf signature = BUF_INIT(ES256_SIZE);
+    _cleanup_(buf_free) struct buf signature = BUF_INIT(2 * ES256_SIZE);
     if (!str_eq(json_str(yyjson_doc_get_root(head), "alg"), "ES256") || base64url_decode(parts[2], &signature) < 0 ||
         !es256_verify(k->key, bytes_of(token.ptr, parts[0].len + 1 + parts[1].len), buf_bytes(&signature)))
         return false;

@@ -55,7 +55,7 @@ static int from_certificate(struct http_request *r, struct identity *out) {
     struct bytes rest = bytes_str(subject.other_organizations), one;
     for (bool more = rest.len > 0; more;) {
         more = bytes_cut(rest, '\n', &one, &rest);
-        strlist_add_take(&out->groups, bytes_dup(more ? one : rest));
+        strlist_add_take(&out->groups, bytes_dup(one));
     }
     return 0;
 }
@@ -205,23 +205,30 @@ static int impersonate_more(struct apiserver *s, const struct identity *id, stru
     return may_impersonate(s, id, &a, f);
 }
 
+static bool is_impersonation(struct bytes header) {
+    return header.len > 12 && strncasecmp(header.ptr, "Impersonate-", 12) == 0;
+}
+
 static int impersonate_all(struct apiserver *s, struct http_request *r, const struct identity *id, struct identity *out,
                            struct fail *f) {
     struct bytes user = http_header(r, "Impersonate-User", NULL), name, value;
     bool any = false;
     for (unsigned i = 0; (name = http_header_at(r, i, &value)).len > 0; i++)
-        any |= name.len > 12 && strncasecmp(name.ptr, "Impersonate-", 12) == 0;
+        any |= is_impersonation(name);
     if (!any)
         return 0;
     if (user.len == 0 || user.len > NAME_MAX_LEN)
         return fail_bad_request(f, "who impersonates groups, a uid or extra values has to name the user, too");
     if (impersonate_user(s, id, user, out, f) < 0)
         return -1;
-    for (unsigned i = 0; (name = http_header_at(r, i, &value)).len > 0; i++)
+    for (unsigned i = 0; (name = http_header_at(r, i, &value)).len > 0; i++) {
+        if (!is_impersonation(name))
+            continue;
         if (value.len > NAME_MAX_LEN || out->groups.count + out->extra.count / 2 > IMPERSONATED_MAX)
             return fail_bad_request(f, "the Impersonate headers are too long or too many");
-        else if (impersonate_more(s, id, name, value, out, f) < 0)
+        if (impersonate_more(s, id, name, value, out, f) < 0)
             return -1;
+    }
     if (!identity_has_group(out, GROUP_AUTHENTICATED))
         strlist_add(&out->groups, GROUP_AUTHENTICATED);
     return 0;

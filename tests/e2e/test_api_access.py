@@ -1,17 +1,19 @@
 """Who somebody is for the API server, and what he may do. The numbers are those of the conformance checklist."""
 
 import base64
+import datetime
 import http.client
 import json
 import os
-import subprocess
-import time
+import random
+import ssl
 import uuid
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.x509.oid import NameOID
 
 from fake_edge import sign
@@ -44,7 +46,6 @@ def call(api, method, path, body=None, token=None, user=None, groups=(), content
     """(status, answer) of one request: with a token instead of the certificate, or in another's name."""
     context = api.context
     if token is not None:
-        import ssl
         context = ssl.create_default_context(cadata=api.ca)
     c = http.client.HTTPSConnection(api.host, api.port, context=context, timeout=60)
     try:
@@ -134,7 +135,6 @@ def test_156_masters_may_everything_and_an_unknown_group_nothing(cloud, api, tmp
 def test_157_certificates_of_another_ca_or_expired_are_refused(cloud, api, tmp_path):
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "other-ca")])
-    import datetime
     now = datetime.datetime.utcnow()
     other = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
              .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
@@ -152,13 +152,12 @@ def test_157_certificates_of_another_ca_or_expired_are_refused(cloud, api, tmp_p
 def test_158_kubectl_tells_who_i_am_and_what_i_may(cloud, api):
     user = unique("u")
     grant(api, user, [rule(["get", "list"], ["pods"])])
-    assert cloud.kubectl("auth", "can-i", "get", "pods", "--as", user).stdout.strip() == "yes"
-    no = cloud.kubectl("auth", "can-i", "delete", "pods", "--as", user, check=False)
-    assert (no.stdout.strip(), no.returncode) == ("no", 1)
-    assert cloud.kubectl("auth", "can-i", "get", "/healthz", "--as", user).stdout.strip() == "yes"
-    listing = cloud.kubectl("auth", "can-i", "--list", "--as", user).stdout
+    assert cloud.kubectl("auth", "can-i", "get", "pods", "--as", user).strip() == "yes"
+    assert cloud.kubectl("auth", "can-i", "delete", "pods", "--as", user, check=False).stdout.strip() == "no"
+    assert cloud.kubectl("auth", "can-i", "get", "/healthz", "--as", user).strip() == "yes"
+    listing = cloud.kubectl("auth", "can-i", "--list", "--as", user)
     assert "pods" in listing and "[get list]" in listing and "selfsubjectaccessreviews" in listing
-    who = cloud.kubectl("auth", "whoami").stdout
+    who = cloud.kubectl("auth", "whoami")
     assert "kubernetes-admin" in who and "system:masters" in who and "system:authenticated" in who
 
 
@@ -177,7 +176,7 @@ def test_kubectl_creates_roles_and_bindings_and_reconciles_them(cloud, api):
     cloud.kubectl("auth", "reconcile", "-f", "-", stdin=manifest)
     rules = api.ok("GET", f"{RBAC}/namespaces/default/roles/{name}")["rules"]
     assert {v for r in rules for v in r["verbs"]} == {"get", "list", "delete"}
-    assert "ROLE" in cloud.kubectl("get", "rolebindings", "-o", "wide").stdout
+    assert "ROLE" in cloud.kubectl("get", "rolebindings", "-o", "wide")
 
 
 # ---- RBAC ----
@@ -277,7 +276,7 @@ def test_164_impersonation_needs_its_right(cloud, api):
     assert (status, me["status"]["userInfo"]) == (201, {"username": other, "uid": "42", "extra": {"scopes": ["a"]},
                                                         "groups": ["g1", "g2", "system:authenticated"]})
     assert call(api, "GET", f"{CORE}/pods", token=token, groups=["g1"])[0] == 400
-    assert cloud.kubectl("get", "pods", "--as", other).returncode == 0
+    cloud.kubectl("get", "pods", "--as", other)
 
 
 # ---- service accounts ----
@@ -310,7 +309,7 @@ def test_tokens_are_reviewed_for_their_audience(cloud, api):
     token = make_token(api, audiences=["vault"], expirationSeconds=600)["token"]
     review = "/apis/authentication.k8s.io/v1/tokenreviews"
     status = api.ok("POST", review, {"spec": {"token": token, "audiences": ["vault", "other"]}})["status"]
-    assert status["authenticated"] and status["audiences"] == ["vault"]
+    assert status.get("audiences") == ["vault"] and status["authenticated"], status
     assert status["user"]["username"] == "system:serviceaccount:default:default"
     status = api.ok("POST", review, {"spec": {"token": token}})["status"]
     assert status["authenticated"] is False and status["error"]
@@ -321,11 +320,10 @@ def test_tokens_are_reviewed_for_their_audience(cloud, api):
     for bad in (f"{head}.{forged}.{signature}", "a.b.c", "x", ".".join([head, claims, ""]), "é.é.é".encode().decode("latin1")):
         assert call(api, "GET", "/api", token=bad)[0] == 401
     assert api.request("POST", f"{CORE}/serviceaccounts/default/token", {"spec": {"expirationSeconds": 10}})[0] == 422
-    assert cloud.kubectl("create", "token", "default").stdout.count(".") == 2
+    assert cloud.kubectl("create", "token", "default").count(".") == 2
 
 
 def test_others_can_verify_tokens_with_the_published_keys(api):
-    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
     token = make_token(api)["token"]
     config = api.ok("GET", "/.well-known/openid-configuration")
     key = api.ok("GET", "/openid/v1/jwks")["keys"][0]
@@ -341,11 +339,10 @@ def test_others_can_verify_tokens_with_the_published_keys(api):
 
 
 def test_a_bootstrap_token_of_a_secret_is_an_identity(api):
-    import random
     token_id = "".join(random.choice("0123456789abcdef") for _ in range(6))
     secret = {"metadata": {"name": f"bootstrap-token-{token_id}"}, "type": "bootstrap.kubernetes.io/token",
               "stringData": {"token-id": token_id, "token-secret": "0123456789abcdef",
-                             "usage-bootstrap-authentication": "true", "expiration": "2999-01-01T00:00:00Z"}}
+                             "usage-bootstrap-authentication": "true", "expiration": "2199-01-01T00:00:00Z"}}
     api.ok("POST", "/api/v1/namespaces/kube-system/secrets", secret)
     who = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
     status, me = call(api, "POST", who, {}, token=f"{token_id}.0123456789abcdef")
@@ -435,6 +432,7 @@ def test_the_signing_key_is_for_the_server_alone_and_stays(cloud, api):
     assert os.stat(path).st_mode & 0o777 == 0o600
     token = make_token(api)["token"]
     cloud.restart()
+    api.connection = None
     assert call(api, "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {}, token=token)[0] == 201
 
 

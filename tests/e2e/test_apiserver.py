@@ -363,7 +363,7 @@ def test_an_impersonated_stranger_is_forbidden(api):
     status, _, text = raw(api, "GET", PODS, headers={"Impersonate-User": "eve"})
     body = json.loads(text)
     assert status == 403 and body["reason"] == "Forbidden"
-    assert body["message"] == ('pods "" is forbidden: User "eve" cannot list resource "pods" in API group "" '
+    assert body["message"] == ('pods is forbidden: User "eve" cannot list resource "pods" in API group "" '
                                'in the namespace "default"')
 
 

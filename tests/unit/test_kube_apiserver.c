@@ -49,16 +49,17 @@ static struct outcome ask(struct kube_client *k, struct kube_request r) {
 }
 
 static void what_is_written_is_watched(void **state) {
-    char folder[64];
+    char folder[64], admin[96];
     struct apiserver *server;
     struct kube_config c;
     struct error err = ERROR_INIT;
     const struct bytes object =
         BYTES_LIT("{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"ours\"}}");
     snprintf(folder, sizeof folder, "/tmp/selvage-api-%d", (int)getpid());
+    snprintf(admin, sizeof admin, "%s/admin.kubeconfig", folder);
     if (apiserver_start(&server, &(struct apiserver_options){.data_dir = folder}, &err) < 0)
         fail_msg("%s", err.msg);
-    assert_int_equal(kube_config_load(apiserver_component_kubeconfig(server), &c, &err), 0);
+    assert_int_equal(kube_config_load(admin, &c, &err), 0);
     loop = loop_new();
     struct kube_client *k = kube_client_new(loop, &c, "test", &err);
     assert_non_null(k);
