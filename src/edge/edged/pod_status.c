@@ -55,9 +55,7 @@ static bool container_started(const struct container_view *v) {
 
 static void set_time(struct builder *b, yyjson_mut_val *o, const char *key, int64_t ns) {
     char text[RFC3339_SIZE];
-    if (ns <= 0)
-        json_set(b->doc, o, key, yyjson_mut_null(b->doc));
-    else
+    if (ns > 0) /* a container that could not be started has no startedAt */
         json_set_str(b->doc, o, key, rfc3339_seconds(ns / 1000000000, text));
 }
 

@@ -22,6 +22,7 @@ struct entry {
     struct bus_request *request;
     struct timer *retry;
     struct backoff backoff;
+    bool told;   /* what is wanted was sent, and not refused: what the API server made of it is not to be repeated */
     bool finish; /* delete when the status is there */
     bool ask;    /* send something even if nothing differs: the answer tells whether the pod is still wanted */
     UT_hash_handle hh;
@@ -51,6 +52,7 @@ static void on_connected(void *arg, bool connected) {
         if (e->request) { /* asked over the old connection: its answer may never come, and asking twice is harmless */
             bus_request_cancel(e->request);
             e->request = NULL;
+            e->told = false;
         }
         e->ask = true; /* it may have been deleted meanwhile, and the cloud have forgotten to say so */
         timer_set(e->retry, 0);
@@ -129,6 +131,7 @@ static yyjson_doc *copy_val(yyjson_val *v) {
 }
 
 static void set_known(struct entry *e, yyjson_val *status) {
+    e->told = false;
     yyjson_doc *doc = copy_val(status);
     yyjson_doc_free(e->known);
     e->known = doc;
@@ -163,6 +166,7 @@ yyjson_val *status_sync_base(struct status_sync *s, const char *uid) {
 /* ---- sending ---- */
 
 static void again_later(struct entry *e) {
+    e->told = false;
     timer_set(e->retry, backoff_next_ms(&e->backoff));
 }
 
@@ -251,7 +255,9 @@ static void on_patched(void *arg, struct message *answer, const struct error *er
         yyjson_val *object = json_get(answer->content, "Object");
         backoff_reset(&e->backoff);
         if (str_eq(object_uid(object), e->cloud_uid) && yyjson_obj_get(object, "status")) {
+            bool told = e->told;
             set_known(e, yyjson_obj_get(object, "status"));
+            e->told = told;
         } else {
             yyjson_doc_free(e->known);
             e->known = TAKE(sent);
@@ -285,7 +291,7 @@ static void send_delete(struct entry *e) {
 static void try_send(struct entry *e) {
     if (e->request || !e->cloud_uid)
         return;
-    _cleanup_(free_p) char *patch = e->wanted ? make_patch(e) : NULL;
+    _cleanup_(free_p) char *patch = e->wanted && !e->told ? make_patch(e) : NULL;
     if (!patch && e->finish) { /* also where the API had a final status before we started, so that none is wanted */
         send_delete(e);
         return;
@@ -294,6 +300,7 @@ static void try_send(struct entry *e) {
         patch = xasprintf("{\"metadata\":{\"uid\":\"%s\"}}", e->cloud_uid);
     if (!patch)
         return;
+    e->told = true;
     yyjson_doc_free(e->sent);
     e->sent = e->wanted ? yyjson_mut_doc_imut_copy(e->wanted, NULL) : copy_val(yyjson_doc_get_root(e->known));
     e->request = bus_request(e->sync->bus, MODULE_METAMANAGER, request_for(e, "podpatch", OP_PATCH, patch, BYTES_EMPTY),
@@ -305,8 +312,10 @@ void status_sync_set(struct status_sync *s, const struct pod *p, yyjson_mut_doc 
     bool same = e->wanted && json_mut_equal(yyjson_mut_doc_get_root(e->wanted), yyjson_mut_doc_get_root(status));
     yyjson_mut_doc_free(e->wanted);
     e->wanted = status;
-    if (!same)
-        try_send(e);
+    if (same)
+        return;
+    e->told = false;
+    try_send(e);
 }
 
 void status_sync_finish(struct status_sync *s, const struct pod *p) {
