@@ -17,11 +17,12 @@ void list_page_free(struct list_page *p) {
     *p = (struct list_page){0};
 }
 
-/* A token is good for the same collection and selectors only. */
-static void fingerprint(const struct collection *c, char out[17]) {
+/* A token is good as it was given, and for the same collection and selectors only. */
+static void fingerprint(const struct collection *c, uint64_t rev, struct bytes after, char out[17]) {
     unsigned char digest[32];
-    _cleanup_(free_p) char *text = xasprintf("%s\n%s\n%s\n%s\n%s", c->kind->group, c->kind->plural, str_or(c->ns, ""),
-                                             str_or(c->q.label_selector, ""), str_or(c->q.field_selector, ""));
+    _cleanup_(free_p) char *text =
+        xasprintf("%s\n%s\n%s\n%s\n%s\n%" PRIu64 "\n%.*s", c->kind->group, c->kind->plural, str_or(c->ns, ""),
+                  str_or(c->q.label_selector, ""), str_or(c->q.field_selector, ""), rev, (int)after.len, after.ptr);
     sha256(bytes_str(text), digest);
     _cleanup_(buf_free) struct buf hex = BUF_INIT(64);
     hex_encode(bytes_of(digest, 8), &hex);
@@ -30,8 +31,9 @@ static void fingerprint(const struct collection *c, char out[17]) {
 
 char *continue_token(const struct collection *c, uint64_t rev, const char *ns, const char *name) {
     char of[17];
-    fingerprint(c, of);
-    _cleanup_(free_p) char *text = xasprintf(VERSION " %" PRIu64 " %s %s/%s", rev, of, ns, name);
+    _cleanup_(free_p) char *after = xasprintf("%s/%s", ns, name);
+    fingerprint(c, rev, bytes_str(after), of);
+    _cleanup_(free_p) char *text = xasprintf(VERSION " %" PRIu64 " %s %s", rev, of, after);
     _cleanup_(buf_free) struct buf token = BUF_INIT(TOKEN_MAX);
     base64url_encode(bytes_str(text), &token);
     return buf_take(&token, NULL);
@@ -51,9 +53,9 @@ static int read_token(struct collection *c, struct fail *f) {
         !bytes_cut(rest, ' ', &rev, &rest) || parse_u64(rev, INT64_MAX, &p->rev) < 0 ||
         !bytes_cut(rest, ' ', &hash, &rest) || !bytes_cut(rest, '/', &ns, &name) || memchr(rest.ptr, 0, rest.len))
         return bad_token(f, "it is none of this server's");
-    fingerprint(c, of);
+    fingerprint(c, p->rev, rest, of);
     if (!bytes_eq_str(hash, of))
-        return bad_token(f, "it belongs to a list of something else");
+        return bad_token(f, "it is not as it was given, or belongs to a list of something else");
     if (p->rev > storage_revision(c->s->storage))
         return bad_token(f, "it is none of this server's");
     p->after_ns = bytes_dup(ns);
