@@ -66,9 +66,6 @@ struct draft {
     struct strlist warnings;
     int code;
 };
-static inline const char *draft_name(const struct draft *t) {
-    return t->w->name;
-}
 
 /* body.c: the request's body as an object of the kind, into t->obj. */
 int body_decode(struct draft *t) MUST_CHECK;

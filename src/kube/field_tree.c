@@ -271,14 +271,6 @@ void field_tree_match(const struct field_tree *a, const struct field_tree *b, ui
     }
 }
 
-uint32_t field_tree_child(const struct field_tree *t, uint32_t parent, char step, struct bytes name) {
-    const struct field_node wanted = {.step = step, .name = name};
-    for (uint32_t i = parent + 1; i < t->nodes[parent].end; i = t->nodes[i].end)
-        if (same_step(&wanted, &t->nodes[i]))
-            return i;
-    return FIELD_NONE;
-}
-
 uint32_t field_tree_duplicate(const struct field_tree *t) {
     uint32_t found = FIELD_NONE;
     for (uint32_t i = 0; i < t->count && found == FIELD_NONE; i++) {

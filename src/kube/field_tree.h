@@ -34,7 +34,6 @@ int field_tree_init_fields(struct field_tree *t, yyjson_val *fields, struct topo
 void field_tree_free(struct field_tree *t);
 /* The nodes of b at the same paths as those of a: out[i] is FIELD_NONE where b has no such path. */
 void field_tree_match(const struct field_tree *a, const struct field_tree *b, uint32_t *out);
-uint32_t field_tree_child(const struct field_tree *t, uint32_t parent, char step, struct bytes name); /* FIELD_NONE */
 /* A node with the same path as an earlier one (a list's keys are not unique); FIELD_NONE if there is none. */
 uint32_t field_tree_duplicate(const struct field_tree *t);
 /* Structs are owned by their members only. */

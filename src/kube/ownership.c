@@ -24,7 +24,7 @@ static struct manager manager_copy(const struct manager *m) {
 /* One applier is one manager, whatever version it writes. */
 static bool same_manager(const struct manager *a, const struct manager *b) {
     return a->apply == b->apply && str_eq(a->name, b->name) && str_eq(a->subresource, b->subresource) &&
-           str_eq(a->api_version, b->api_version);
+           (a->apply || str_eq(a->api_version, b->api_version));
 }
 
 void ownership_free(struct ownership *o) {
@@ -191,6 +191,8 @@ int ownership_apply(struct ownership *o, const struct field_tree *tree, const st
         return error_set(err, ERR_TOO_LARGE, "the object's fields are managed by %d others already",
                          OWNERSHIP_MAX_MANAGERS);
     }
+    free((char *)o->managers[me].api_version);
+    o->managers[me].api_version = xstrdup(who->api_version);
     uint64_t mine = bit_of((size_t)me);
     uint32_t *from = origins(tree_before, tree), *named = xcalloc(config->count, sizeof(*named));
     for (uint32_t n = 1; n < tree->count; n++)

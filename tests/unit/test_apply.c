@@ -342,15 +342,42 @@ static void two_elements_with_one_key_are_found(void **state) {
     field_tree_free(&tree);
 }
 
+static void an_applier_stays_itself_in_another_version(void **state) {
+    struct world w;
+    world_init(&w, pod_topology());
+    struct manager who = {.name = "a", .api_version = "v1", .subresource = "", .apply = true, .time = 1};
+    assert_true(apply(&w, "a", "{'spec':{'priority':1}}", false));
+    _cleanup_(yyjson_doc_free_p) yyjson_doc *doc = test_json(w.object);
+    struct field_tree tree;
+    struct ownership o;
+    field_tree_init(&tree, yyjson_doc_get_root(doc), w.topology);
+    ownership_load(&o, buf_bytes(&w.stored), &tree);
+    who.api_version = "v2";
+    assert_int_equal(ownership_find(&o, &who), 0);
+    who.apply = false;
+    assert_int_equal(ownership_find(&o, &who), -1);
+    ownership_free(&o);
+    field_tree_free(&tree);
+    world_free(&w);
+}
+
 static void damaged_bytes_are_owned_by_nobody(void **state) {
     _cleanup_(yyjson_doc_free_p) yyjson_doc *doc = test_json("{'spec':{'priority':1}}");
-    static const char *const damaged[] = {
-        "", "\x02", "\x01\x7f", "\x01\x01\x00", "\x01\x01\x00\x01\xff", "\x01\x01\x00\x01\x01u\x01v\x01s\x00\x7f"};
+    static const struct bytes damaged[] = {
+        {"", 0},
+        {"\x02", 1},
+        {"\x01\x7f", 2},
+        {"\x01\x01\x00", 3},
+        {"\x01\x01\x00\x01\xff", 5},
+        {"\x01\x01\x00\x01\x01u\x01v\x01s\x00\x7f", 12},
+        {"\x01\x02\x02\x01\x01u\x01v\x01s\x02\x01\x01u\x01v\x01s", 18}, /* one manager twice */
+    };
     struct field_tree tree;
     field_tree_init(&tree, yyjson_doc_get_root(doc), pod_topology());
     for (size_t i = 0; i < ARRAY_LEN(damaged); i++) {
         struct ownership o;
-        ownership_load(&o, bytes_of(damaged[i], 12), &tree);
+        ownership_load(&o, damaged[i], &tree);
+        assert_true(o.count <= 1);
         ownership_free(&o);
     }
     field_tree_free(&tree);
@@ -370,6 +397,7 @@ int main(void) {
         cmocka_unit_test(one_writer_costs_no_bitmap),
         cmocka_unit_test(many_updaters_become_ancient_changes),
         cmocka_unit_test(two_elements_with_one_key_are_found),
+        cmocka_unit_test(an_applier_stays_itself_in_another_version),
         cmocka_unit_test(damaged_bytes_are_owned_by_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
