@@ -34,7 +34,7 @@ struct status_writer {
     bool dirty, mirror_dirty, mirror_now, reported;
     int64_t due_ms, mirror_due_ms;
     struct backoff backoff;
-    enum step step;
+    enum step step, last; /* under way or STEP_NONE; the last one that was */
     struct kube_call *call;
     bool waiting; /* in the queue's list */
     struct status_writer *prev, *next;
@@ -58,9 +58,10 @@ static enum step next_step(const struct status_writer *w, int64_t now) {
         return STEP_READ;
     if (!w->rv)
         return STEP_CREATE;
-    if (w->dirty)
+    bool mirror = w->mirror_dirty && (w->mirror_now || now >= w->mirror_due_ms);
+    if (w->dirty && !(mirror && w->last == STEP_PATCH)) /* in turns: a busy device would never come to its mirror */
         return STEP_PATCH;
-    return w->mirror_dirty && (w->mirror_now || now >= w->mirror_due_ms) ? STEP_MIRROR : STEP_NONE;
+    return mirror ? STEP_MIRROR : STEP_NONE;
 }
 
 static bool has_work(const struct status_writer *w) {
@@ -77,6 +78,7 @@ static void run(struct status_queue *q) {
             DL_DELETE(q->waiting, w);
             w->waiting = false;
         } else if ((w->step = next_step(w, now)) != STEP_NONE) {
+            w->last = w->step;
             start_step(w);
         }
     }
