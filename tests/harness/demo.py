@@ -1,5 +1,6 @@
 """The demo: one cloud, one edge node, one pod, driven by plain kubectl. `make demo` calls it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from harness.cluster import Cluster, program  # noqa: E402
+from harness.devices import Mapper, ModbusServer, device, model, reported  # noqa: E402
 from harness.images import BUSYBOX  # noqa: E402
 from harness.processes import rss_kib, wait_for  # noqa: E402
 
@@ -102,6 +104,40 @@ def demo(cluster):
     return node
 
 
+def meter(cluster, node):
+    """A simulated Modbus meter on the node's network, and the mapper that reads it."""
+    say("A meter, described with kubectl: a Modbus device on the edge node's network")
+    server = ModbusServer(node.dir, "tcp", 1502, netns=node.netns)
+    mapper = Mapper(node, "modbus").start()
+    path = os.path.join(cluster.dir, "meter.yaml")
+    objects = [
+        model("meter", {"name": "temperature", "type": "FLOAT", "accessMode": "ReadOnly"}, "setpoint", protocol="modbus"),
+        device("meter-1", "meter", node.name,
+               {"name": "temperature", "collectCycle": 200, "visitors": {"protocolName": "modbus", "configData": {
+                   "register": "InputRegister", "offset": 615, "dataType": "float", "scale": 0.1}}},
+               {"name": "setpoint", "collectCycle": 200, "desired": {"value": "21"}, "visitors": {
+                   "protocolName": "modbus", "configData": {"register": "HoldingRegister", "offset": 60}}},
+               protocol="modbus", config={"communicateMode": "TCP", "ip": "127.0.0.1", "port": "1502", "slaveID": 1})]
+    with open(path, "w") as f:
+        json.dump({"apiVersion": "v1", "kind": "List", "items": objects}, f, indent=1)
+    try:
+        show(cluster, "apply", "-f", path)
+        step("wait for its reading", lambda: wait_for("the reading", lambda: reported(cluster.cloud, "meter-1").get(
+            "temperature") == "61.5"))
+        wait_for("its state", lambda: "ok" in cluster.cloud.kubectl("get", "device", "meter-1").split())
+        show(cluster, "get", "devices")
+        show(cluster, "patch", "device", "meter-1", "--type=json", "-p",
+             '[{"op":"replace","path":"/spec/properties/1/desired/value","value":"24"}]')
+        step("wait for the register to say so", lambda: wait_for("the register", lambda: reported(
+            cluster.cloud, "meter-1").get("setpoint") == "24"))
+        show(cluster, "get", "devicestatus", "meter-1", "-o",
+             r'jsonpath={range .status.twins[*]}{.propertyName}={.reported.value}{"\n"}{end}')
+        print(f"  modbus-mapper {rss_kib(mapper.process.pid) / 1024:.1f} MB of memory")
+    finally:
+        mapper.stop()
+        server.stop()
+
+
 def finish(cluster):
     say("The pod is deleted")
     start = time.monotonic()
@@ -134,6 +170,7 @@ def main():
     cluster = Cluster(prefix="svdemo")
     try:
         node = demo(cluster)
+        meter(cluster, node)
         show_programs(cluster, node)
         finish(cluster)
         code = stay(cluster, node) if sys.stdin.isatty() and sys.stdout.isatty() else 0

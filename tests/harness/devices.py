@@ -124,7 +124,7 @@ class Mapper:
 
     def start(self):
         self.process = Process([program(f"{self.kind}-mapper"), "--config-file", self.config],
-                               os.path.join(self.node.dir, f"{self.kind}-mapper.log"))
+                               os.path.join(self.node.dir, f"{self.kind}-mapper.log"), netns=self.node.netns)
         return self
 
     def stop(self):
@@ -134,7 +134,8 @@ class Mapper:
 class ModbusServer:
     """A simulated meter; registers are read and written by the tests as any other client would."""
 
-    def __init__(self, folder, kind, where):
+    def __init__(self, folder, kind, where, netns=None):
+        self.netns = netns
         self.argv = ["/usr/bin/python3", os.path.join(os.path.dirname(os.path.abspath(__file__)), "modbus_server.py"),
                      kind, str(where)]
         self.log = os.path.join(folder, f"modbus-{kind}.log")
@@ -142,8 +143,8 @@ class ModbusServer:
         self.start()
 
     def start(self):
-        self.process = Process(self.argv, self.log)
-        if self.port:
+        self.process = Process(self.argv, self.log, netns=self.netns)
+        if self.port and not self.netns:
             wait_for("the Modbus server", lambda: socket.create_connection(("127.0.0.1", self.port), 1).close() or True)
         return self
 
