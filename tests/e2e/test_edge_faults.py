@@ -32,6 +32,8 @@ def fleet():
         node.database = os.path.join(node.disk, "edgecore.db")
         config["database"]["dataSource"] = node.database
         config["modules"]["edged"]["tailoredKubeletConfig"]["readOnlyPort"] = 10350  # in a network namespace of its own
+        config["modules"]["edgeHub"]["heartbeat"] = 2
+        config["modules"]["edgeHub"]["websocket"]["readDeadline"] = 2
         with open(node.config, "w") as f:
             json.dump(config, f)
         node.start()
@@ -244,3 +246,48 @@ def test_edgecore_may_be_killed_at_any_moment(fleet):
     seen = f"{node.dir}/kubelet/pods/{pods['steady']['metadata']['uid']}/volumes/kubernetes.io~configmap/moving/k"
     wait_for("the last value in the container's volume", lambda: open(seen).read() == str(killer.value), 60)
     delete(fleet, *wanted)
+
+
+def is_connected(node):
+    out = node.run(["curl", "-s", "-m", "5", "http://127.0.0.1:10350/metrics"], capture_output=True, text=True).stdout
+    return "selvage_edgehub_connected 1" in out.splitlines()
+
+
+def hears(fleet, node, value):
+    """Does an update reach the node?"""
+    fleet.cloud.apply(configmap("heard", k=value))
+    wait_for("the update", lambda: stored_at_edge(node, "heard", value), 60)
+
+
+def test_a_link_that_flaps_is_used_again_each_time(fleet):
+    node, network = fleet.nodes[0], fleet.networks[0]
+    fleet.cloud.apply(configmap("heard", k="0"), user("listener", "heard"))
+    fleet.wait_running("listener")
+    before = containers_of(fleet, "listener")
+    for i in range(3):
+        network.down()
+        wait_for("the loss to be noticed", lambda: not is_connected(node), 60)
+        network.up()
+        up = time.monotonic()
+        wait_for("the connection", lambda: is_connected(node), 60, 0.02)
+        print(f"connected {time.monotonic() - up:.2f} s after the link came back")
+        hears(fleet, node, f"flap {i}")
+    node.wait_ready()
+    assert containers_of(fleet, "listener") == before
+    delete(fleet, "listener")
+
+
+def test_a_link_that_works_one_way_is_taken_for_dead_and_made_anew(fleet):
+    node, network = fleet.nodes[0], fleet.networks[0]
+    fleet.cloud.apply(configmap("heard", k="0"), user("listener", "heard"))
+    fleet.wait_running("listener")
+    for i, (cut, mend) in enumerate([(network.deafen, network.undeafen), (network.blackhole, network.unblackhole)]):
+        cut()
+        try:
+            wait_for("the silence to be noticed", lambda: not is_connected(node), 60)
+        finally:
+            mend()
+        wait_for("the connection", lambda: is_connected(node), 60)
+        hears(fleet, node, f"mended {i}")
+    node.wait_ready()
+    delete(fleet, "listener")

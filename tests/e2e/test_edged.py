@@ -57,6 +57,7 @@ class Edge:
         self.dir, self.containerd = folder, containerd
         self.pods, self.objects, self.deleted, self.events = {}, {}, [], []
         self.queries, self.patches = [], 0
+        self.dropped = []  # what this API server does not keep of a status
         self.online = True
         self.lock = threading.RLock()
         self.config = os.path.join(folder, "edgecore.yaml")
@@ -132,6 +133,8 @@ class Edge:
         if not p or p["metadata"]["uid"] != patch["metadata"]["uid"]:
             return {"Object": None, "Err": {"ErrStatus": {"reason": "NotFound", "code": 404, "message": "gone"}}}
         merge_patch(p.setdefault("status", {}), patch.get("status", {}))
+        for key in self.dropped:
+            p["status"].pop(key, None)
         return {"Object": copy.deepcopy(p), "Err": None}
 
     def delete_confirmed(self, ns, name, options):
@@ -668,6 +671,15 @@ def test_a_status_that_could_not_be_sent_is_sent_later(edge):
     edge.send({"header": {"msg_id": "x", "timestamp": 1}, "route": {"source": "driver", "resource": "driver/connected"},
                "content": True})
     edge.wait_ready("offline", 35)
+
+
+def test_what_the_cloud_does_not_keep_of_a_status_is_not_sent_for_ever(edge):
+    edge.dropped = ["qosClass", "startTime"]
+    edge.apply(pod("forgetful", SLEEP))
+    edge.wait_ready("forgetful")
+    edge.delete("forgetful")
+    edge.wait_gone("forgetful")
+    assert edge.patches < 50
 
 
 def test_ten_pods_cost_little(edge):

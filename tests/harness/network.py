@@ -47,11 +47,21 @@ class EdgeNetwork:
     def unblackhole(self):
         subprocess.run(["iptables", "-w", "-D", "INPUT", "-i", self.host_if, "-j", "DROP"], check=True)
 
+    def deafen(self):
+        """What the edge sends arrives, what we send is lost: a link that works one way."""
+        subprocess.run(["iptables", "-w", "-I", "OUTPUT", "-o", self.host_if, "-j", "DROP"], check=True)
+
+    def undeafen(self):
+        subprocess.run(["iptables", "-w", "-D", "OUTPUT", "-o", self.host_if, "-j", "DROP"], check=True)
+
     def run(self, argv, **kwargs):
         return subprocess.run(["nsenter", "--net=/run/netns/" + self.name, "--", *argv], **kwargs)
 
     def remove(self):
         while subprocess.run(["iptables", "-w", "-D", "INPUT", "-i", self.host_if, "-j", "DROP"],
+                             capture_output=True).returncode == 0:
+            pass
+        while subprocess.run(["iptables", "-w", "-D", "OUTPUT", "-o", self.host_if, "-j", "DROP"],
                              capture_output=True).returncode == 0:
             pass
         _ip("link", "del", self.host_if, check=False)
