@@ -5,6 +5,7 @@
 #include "apiserver/auth.h"
 #include "apiserver/backup.h"
 #include "apiserver/bootstrap_policy.h"
+#include "apiserver/connect.h"
 #include "apiserver/controllers/controllers.h"
 #include "apiserver/pki.h"
 #include "base/clock.h"
@@ -32,7 +33,7 @@ struct running {
     struct resource *crds;
     struct timer *goodbye;
     struct tls_ctx *tls;
-    char *admin_kubeconfig, *component_kubeconfig;
+    char *admin_kubeconfig, *component_kubeconfig, *node_cert, *node_key;
     uint16_t port;
     int lock; /* of the data folder */
 };
@@ -226,6 +227,8 @@ static int start(struct running *r, const struct apiserver_options *o, struct er
         s->controllers = controllers_new(s);
     s->tick = timer_new(s->loop, tick, s);
     timer_every(s->tick, TICK_MS);
+    if (o->node_port && node_door_new(&s->nodes, s->loop, &pki, o->data_dir, o->node_port, err) < 0)
+        goto out;
     if (listen_tls(r, &pki, address, o->port, err) < 0 || write_kubeconfigs(r, &pki, o, address, err) < 0)
         goto out;
     loop_post(s->loop, bootstrap, r);
@@ -250,6 +253,8 @@ int apiserver_start(struct apiserver **out, const struct apiserver_options *o, s
     r->admin_kubeconfig =
         o->admin_kubeconfig ? xstrdup(o->admin_kubeconfig) : xasprintf("%s/admin.kubeconfig", o->data_dir);
     r->component_kubeconfig = xasprintf("%s/cloudcore.kubeconfig", o->data_dir);
+    r->node_cert = xasprintf("%s/pki/" NODE_DOOR_CERT ".crt", o->data_dir);
+    r->node_key = xasprintf("%s/pki/" NODE_DOOR_CERT ".key", o->data_dir);
     if (start(r, o, err) < 0) {
         apiserver_stop(&r->s);
         return error_wrap(err, "API server");
@@ -265,6 +270,14 @@ uint16_t apiserver_port(const struct apiserver *s) {
 
 const char *apiserver_component_kubeconfig(const struct apiserver *s) {
     return outer((struct apiserver *)s)->component_kubeconfig;
+}
+
+const char *apiserver_node_cert(const struct apiserver *s) {
+    return outer((struct apiserver *)s)->node_cert;
+}
+
+const char *apiserver_node_key(const struct apiserver *s) {
+    return outer((struct apiserver *)s)->node_key;
 }
 
 /* ---- stopping: what was submitted is committed and answered, then connections end, then the loop ---- */
@@ -299,6 +312,7 @@ void apiserver_stop(struct apiserver *s) {
     }
     timer_free(s->tick);
     timer_free(r->goodbye);
+    node_door_free(s->nodes);
     if (s->http)
         http_server_free(s->http);
     if (s->watches)
@@ -319,5 +333,7 @@ void apiserver_stop(struct apiserver *s) {
     close_fd_p(&r->lock);
     free(r->admin_kubeconfig);
     free(r->component_kubeconfig);
+    free(r->node_cert);
+    free(r->node_key);
     free(r);
 }

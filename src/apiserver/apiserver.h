@@ -24,7 +24,9 @@ struct apiserver_options {
     const char *admin_kubeconfig;  /* where to write it (mode 0600); NULL: <data_dir>/admin.kubeconfig */
     bool no_controllers;           /* only the API: for tests and benches */
     int node_grace_s;              /* a node without a renewed lease for so long is not Ready; 0: 40 */
-    int event_ttl_s;               /* Events are dropped when untouched for so long; 0: 3600 */
+    /* Where the kubelets of all nodes are reached on this machine: the port of cloudcore's stream server. 0: nowhere */
+    uint16_t node_port;
+    int event_ttl_s; /* Events are dropped when untouched for so long; 0: 3600 */
 };
 
 /* Makes what is missing in the data folder, loads the database, listens, writes the kubeconfigs. Ready to serve when it
@@ -35,6 +37,9 @@ uint16_t apiserver_port(const struct apiserver *s);
 /* Path of the kubeconfig for cloudcore itself: user system:cloudcore, which may do what the ClusterRole of that name
  * and those of manifests/rbac.yaml say. Owned by the server. */
 const char *apiserver_component_kubeconfig(const struct apiserver *s);
+/* The certificate and key files that whoever serves node_port must show. Owned by the server. */
+const char *apiserver_node_cert(const struct apiserver *s);
+const char *apiserver_node_key(const struct apiserver *s);
 /* Finishes the writes under way, ends watches and connections, joins the threads, frees. Call it from any thread but
  * its own. NULL is fine. */
 void apiserver_stop(struct apiserver *s);

@@ -19,6 +19,14 @@ static const struct kind_subresource namespace_subs[] = {
 static const struct kind_subresource pod_subs[] = {
     {.name = "binding", .verbs = VERB_CREATE, .group = "", .version = "v1", .kind = "Binding"},
     {.name = "status", .verbs = VERBS_STATUS},
+    {.name = "attach", .verbs = VERBS_CONNECT, .group = "", .version = "v1", .kind = "PodAttachOptions"},
+    {.name = "exec", .verbs = VERBS_CONNECT, .group = "", .version = "v1", .kind = "PodExecOptions"},
+    {.name = "log", .verbs = VERB_GET},
+    {.name = "portforward", .verbs = VERBS_CONNECT, .group = "", .version = "v1", .kind = "PodPortForwardOptions"},
+};
+static const struct kind_subresource node_subs[] = {
+    {.name = "proxy", .verbs = VERB_GET, .group = "", .version = "v1", .kind = "NodeProxyOptions"},
+    {.name = "status", .verbs = VERBS_STATUS},
 };
 
 static const struct kind_subresource account_subs[] = {
@@ -55,8 +63,8 @@ static const struct kind builtin[] = {
      SUBRESOURCES(namespace_subs), .name_rule = NAME_DNS_LABEL, .has_status = true, .unconditional_update = true,
      .delete_returns_object = true, .fields = NAMES("status.phase")},
     {CORE, STORED("nodes"), .singular = "node", .kind = "Node", .list_kind = "NodeList", .short_names = NAMES("no"),
-     .categories = none, .verbs = VERBS_FULL, SUBRESOURCES(status_only), .has_status = true,
-     .unconditional_update = true, .fields = NAMES("spec.unschedulable")},
+     .categories = none, .verbs = VERBS_FULL, SUBRESOURCES(node_subs), .has_status = true, .unconditional_update = true,
+     .fields = NAMES("spec.unschedulable")},
     {CORE, STORED("pods"), .singular = "pod", .kind = "Pod", .list_kind = "PodList", .short_names = NAMES("po"),
      .categories = NAMES("all"), .namespaced = true, .verbs = VERBS_FULL, SUBRESOURCES(pod_subs),
      .generation = GENERATION_SPEC, .has_status = true, .unconditional_update = true, .graceful_delete = true,

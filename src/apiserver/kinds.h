@@ -20,6 +20,7 @@ enum kind_verb {
 };
 #define VERBS_FULL 0xffu
 #define VERBS_STATUS (VERB_GET | VERB_PATCH | VERB_UPDATE)
+#define VERBS_CONNECT (VERB_CREATE | VERB_GET) /* of POST and GET upgrades */
 
 enum kind_name_rule { NAME_DNS_SUBDOMAIN, NAME_DNS_LABEL, NAME_PATH_SEGMENT, NAME_CRD };
 

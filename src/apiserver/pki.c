@@ -8,6 +8,8 @@
 #include "base/str.h"
 #include "net/tls.h"
 
+#include <stdio.h>
+
 #define PEM_MAX (64u << 10)
 #define DAY_S (24 * 3600)
 #define RENEW_WITH_LEFT_S (90 * DAY_S)
@@ -59,25 +61,27 @@ static bool has_days_left(struct bytes cert) {
     return x509_cert_info(cert, &info, NULL) == 0 && info.not_after - clock_wall_s() > RENEW_WITH_LEFT_S;
 }
 
-static int open_server(struct pki *p, const char *dir, const char *const *sans, struct error *err) {
-    _cleanup_(free_p) char *cert = file_path(dir, "server", ".crt"), *key = file_path(dir, "server", ".key");
-    if (read_or_make_key(key, &p->server_key, err) < 0 || read_if_there(cert, &p->server_cert, err) < 0)
+int pki_open_server(const struct pki *p, const char *dir, const char *name, const char *const *sans, struct buf *cert,
+                    struct buf *key, struct error *err) {
+    _cleanup_(free_p) char *cert_path = file_path(dir, name, ".crt"), *key_path = file_path(dir, name, ".key");
+    if (read_or_make_key(key_path, key, err) < 0 || read_if_there(cert_path, cert, err) < 0)
         return -1;
-    struct bytes have = buf_bytes(&p->server_cert);
+    struct bytes have = buf_bytes(cert);
     if (have.len > 0 && x509_has_sans(have, sans) && has_days_left(have) &&
-        x509_check_pair(have, buf_bytes(&p->server_key), NULL) == 0)
+        x509_check_pair(have, buf_bytes(key), NULL) == 0)
         return 0;
     const struct x509_sign sign = {.ca_cert_pem = buf_bytes(&p->ca_cert),
                                    .ca_key_pem = buf_bytes(&p->ca_key),
                                    .lifetime_s = 825 * DAY_S,
                                    .server_auth = true,
                                    .sans = sans};
-    const struct x509_subject subject = {.common_name = "selvage-apiserver"};
-    buf_clear(&p->server_cert);
-    if (x509_sign_key(&sign, buf_bytes(&p->server_key), &subject, &p->server_cert, err) < 0 ||
-        file_write_atomic(cert, buf_bytes(&p->server_cert), 0644, err) < 0)
-        return error_wrap(err, "make the server certificate %s", cert);
-    log_info("made the server certificate file=%s", cert);
+    struct x509_subject subject = {.common_name = ""};
+    snprintf(subject.common_name, sizeof(subject.common_name), "selvage-%s", name);
+    buf_clear(cert);
+    if (x509_sign_key(&sign, buf_bytes(key), &subject, cert, err) < 0 ||
+        file_write_atomic(cert_path, buf_bytes(cert), 0644, err) < 0)
+        return error_wrap(err, "make the server certificate %s", cert_path);
+    log_info("made the server certificate file=%s", cert_path);
     return 0;
 }
 
@@ -86,7 +90,8 @@ int pki_open(struct pki *p, const char *dir, const char *const *sans, struct err
     buf_init(&p->ca_key, PEM_MAX);
     buf_init(&p->server_cert, PEM_MAX);
     buf_init(&p->server_key, PEM_MAX);
-    if (dir_make(dir, 0700, err) < 0 || open_ca(p, dir, err) < 0 || open_server(p, dir, sans, err) < 0) {
+    if (dir_make(dir, 0700, err) < 0 || open_ca(p, dir, err) < 0 ||
+        pki_open_server(p, dir, "server", sans, &p->server_cert, &p->server_key, err) < 0) {
         pki_free(p);
         return -1;
     }
@@ -100,8 +105,8 @@ void pki_free(struct pki *p) {
     buf_free_secret(&p->server_key);
 }
 
-static int issue_identity(const struct pki *p, const char *dir, const struct pki_identity *id, struct buf *cert,
-                          struct buf *key, struct error *err) {
+int pki_issue_identity(const struct pki *p, const char *dir, const struct pki_identity *id, struct buf *cert,
+                       struct buf *key, struct error *err) {
     _cleanup_(free_p) char *cert_path = file_path(dir, id->file, ".crt"), *key_path = file_path(dir, id->file, ".key");
     if (read_or_make_key(key_path, key, err) < 0 || read_if_there(cert_path, cert, err) < 0)
         return -1;
@@ -135,7 +140,7 @@ int pki_write_kubeconfig(const struct pki *p, const char *dir, const struct pki_
                          struct error *err) {
     _cleanup_(buf_free) struct buf cert = BUF_INIT(PEM_MAX);
     _cleanup_(buf_free_secret) struct buf key = BUF_INIT(PEM_MAX);
-    if (issue_identity(p, dir, id, &cert, &key, err) < 0)
+    if (pki_issue_identity(p, dir, id, &cert, &key, err) < 0)
         return error_wrap(err, "identity %s", id->user);
     _cleanup_(buf_free_secret) struct buf out = BUF_INIT(4 * PEM_MAX);
     buf_addf(&out, "apiVersion: v1\nkind: Config\nclusters:\n- name: selvage\n  cluster:\n    server: %s\n",

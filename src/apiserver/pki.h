@@ -22,5 +22,10 @@ struct pki_identity {
 };
 /* Issues the identity if it is missing, of another CA, another user's, or has less than 90 days left, and writes the
  * kubeconfig (mode 0600) with everything inline. */
+int pki_issue_identity(const struct pki *p, const char *dir, const struct pki_identity *id, struct buf *cert,
+                       struct buf *key, struct error *err) MUST_CHECK; /* the same without kubeconfig */
+/* A server certificate <dir>/<name>.crt, with its key, for the names in sans: as in pki_open. */
+int pki_open_server(const struct pki *p, const char *dir, const char *name, const char *const *sans, struct buf *cert,
+                    struct buf *key, struct error *err) MUST_CHECK;
 int pki_write_kubeconfig(const struct pki *p, const char *dir, const struct pki_identity *id, const char *server_url,
                          struct error *err) MUST_CHECK;

@@ -1,5 +1,6 @@
 #include "apiserver/account_token.h"
 #include "apiserver/call.h"
+#include "apiserver/connect.h"
 
 #include "base/str.h"
 #include "net/metrics.h"
@@ -99,7 +100,7 @@ static int no_such_path(struct call *c) {
 static int find_kind(struct call *c, unsigned *verb) {
     struct api_path *p = &c->path;
     c->kind = kinds_find(c->s->kinds, bytes_str(p->group), bytes_str(p->version), bytes_str(p->resource));
-    if (!c->kind || *p->rest)
+    if (!c->kind || (*p->rest && strcmp(p->subresource, "proxy") != 0))
         return no_such_path(c);
     if ((*p->ns && !c->kind->namespaced) || (*p->name && !*p->ns && c->kind->namespaced))
         return no_such_path(c);
@@ -144,7 +145,7 @@ static int choose_form(struct call *c, unsigned verb) {
 static int prepare(struct call *c, unsigned *verb) {
     if (auth_identify(c->s, c->http, &c->id, &c->fail) < 0 ||
         query_options_read(&c->q, http_query(c->http), &c->fail) < 0 || find_kind(c, verb) < 0 ||
-        authorize(c, *verb) < 0 || choose_form(c, *verb) < 0)
+        authorize(c, *verb) < 0 || (!connect_wanted(c) && choose_form(c, *verb) < 0))
         return -1;
     c->q.pretty = wants_pretty(c->http);
     return 0;
@@ -167,6 +168,10 @@ static void count_request(unsigned verb) {
 static void dispatch(struct call *c, unsigned verb) {
     struct collection *l = NULL;
     count_request(verb);
+    if (connect_wanted(c)) {
+        connect_serve(c);
+        return;
+    }
     if (review_serve(c->s, c->http, c->kind, c->path.ns, &c->id))
         return;
     if (verb == VERB_CREATE && strcmp(c->path.subresource, "token") == 0) {

@@ -16,6 +16,7 @@ struct watch_hub;
 struct controllers;
 struct authorizer;
 struct token_keeper;
+struct node_door;
 
 struct apiserver {
     struct loop *loop;
@@ -32,6 +33,7 @@ struct apiserver {
     int node_grace_s, event_ttl_s;
     struct buf openapi_v2; /* kept from the first request on */
     uint64_t openapi_v2_generation;
+    struct node_door *nodes; /* connect.h; NULL: no node can be reached */
     bool stopping;
 };
 

@@ -29,6 +29,12 @@ struct cloud_config {
     struct {
         bool enable;
     } device_controller;
+    struct {
+        bool enable;
+        int64_t tunnel_port, stream_port;
+        char *tunnel_ca_file, *tunnel_cert_file, *tunnel_key_file; /* where unreadable: CloudHub's */
+        char *stream_cert_file, *stream_key_file;                  /* where unreadable: as above, or the API server's */
+    } stream;
 };
 
 extern const struct config_schema cloud_config_schema;

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "cloud/cloudhub/cloudhub.h"
 #include "cloud/cloudhub/https.h"
+#include "cloud/cloudstream/cloudstream.h"
 #include "cloud/config.h"
 #include "cloud/crds.h"
 #include "cloud/devicecontroller/devicecontroller.h"
@@ -31,6 +32,7 @@ struct cloudcore {
     struct hub_pki pki;
     struct token_keeper *token_keeper;
     struct hub_https *https;
+    struct cloudstream *stream;
     struct edgecontroller *edgecontroller;
     struct devicecontroller *devicecontroller; /* NULL: not enabled */
     struct cloudhub *hub;
@@ -49,7 +51,9 @@ static int start_apiserver(struct cloudcore *c, struct error *err) {
                                         .port = c->options.apiserver_port,
                                         .extra_sans = sans,
                                         .admin_kubeconfig = c->options.admin_kubeconfig,
-                                        .node_grace_s = c->options.node_grace_s};
+                                        .node_grace_s = c->options.node_grace_s,
+                                        .node_port =
+                                            c->config.stream.enable ? (uint16_t)c->config.stream.stream_port : 0};
     return apiserver_start(&c->apiserver, &o, err);
 }
 
@@ -217,6 +221,53 @@ static void stop_edgecontroller(struct cloudcore *c) {
     edgecontroller_free(c->edgecontroller);
 }
 
+/* ---- CloudStream ---- */
+
+#define PEM_MAX (256u << 10)
+
+/* Both files, if both can be read. */
+static bool read_pair(const char *cert_file, const char *key_file, struct buf *cert, struct buf *key) {
+    buf_clear(cert);
+    buf_clear(key);
+    return file_read(cert_file, cert, NULL) == 0 && file_read(key_file, key, NULL) == 0;
+}
+
+static int start_stream(struct cloudcore *c, struct error *err) {
+    _cleanup_(buf_free) struct buf ca = BUF_INIT(PEM_MAX), cert = BUF_INIT(PEM_MAX), stream_cert = BUF_INIT(PEM_MAX);
+    _cleanup_(buf_free_secret) struct buf key = BUF_INIT(PEM_MAX), stream_key = BUF_INIT(PEM_MAX);
+    if (!c->config.stream.enable)
+        return 0;
+    struct cloudstream_options o = {.config = &c->config,
+                                    .kube_config = &c->kube_config,
+                                    .ca_pem = buf_bytes(&c->pki.ca_cert_pem),
+                                    .server_cert_pem = buf_bytes(&c->pki.server_cert_pem),
+                                    .server_key_pem = buf_bytes(&c->pki.server_key_pem),
+                                    .stream_address = c->config.hub.https_address};
+    if (file_read(c->config.stream.tunnel_ca_file, &ca, NULL) == 0)
+        o.ca_pem = buf_bytes(&ca);
+    if (read_pair(c->config.stream.tunnel_cert_file, c->config.stream.tunnel_key_file, &cert, &key)) {
+        o.server_cert_pem = buf_bytes(&cert);
+        o.server_key_pem = buf_bytes(&key);
+    }
+    o.stream_cert_pem = o.server_cert_pem;
+    o.stream_key_pem = o.server_key_pem;
+    if (c->apiserver) { /* it alone is to come, from this machine, and looks at the certificate */
+        o.stream_address = "127.0.0.1";
+        if (!read_pair(apiserver_node_cert(c->apiserver), apiserver_node_key(c->apiserver), &stream_cert, &stream_key))
+            return error_set(err, ERR_IO, "read the certificate %s", apiserver_node_cert(c->apiserver));
+    }
+    if (c->apiserver ||
+        read_pair(c->config.stream.stream_cert_file, c->config.stream.stream_key_file, &stream_cert, &stream_key)) {
+        o.stream_cert_pem = buf_bytes(&stream_cert);
+        o.stream_key_pem = buf_bytes(&stream_key);
+    }
+    return cloudstream_start(&c->stream, &o, err);
+}
+
+static void stop_stream(struct cloudcore *c) {
+    cloudstream_stop(c->stream);
+}
+
 /* ---- the table ---- */
 
 static const struct component {
@@ -228,6 +279,7 @@ static const struct component {
     {"kube client", start_kube, stop_kube},
     {"pki", start_pki, stop_pki},
     {"https", start_https, stop_https},
+    {"cloudstream", start_stream, stop_stream},
     {"devicecontroller", start_devicecontroller, stop_devicecontroller},
     {"edgecontroller and cloudhub", start_edgecontroller, stop_edgecontroller},
 };

@@ -211,7 +211,14 @@ static const struct config_key KEYS[] = {
     IGNORED("modules.serviceBus"),
     BOOL("modules.deviceTwin.enable", devicetwin.enable, "true"),
     STRING("modules.deviceTwin.dmiSockPath", devicetwin.dmi_socket, "/etc/kubeedge/"),
-    IGNORED("modules.edgeStream"),
+    BOOL("modules.edgeStream.enable", stream.enable, "true"),
+    INT("modules.edgeStream.handshakeTimeout", stream.handshake_timeout_s, 1, 3600, "30"),
+    IGNORED("modules.edgeStream.readDeadline"),
+    IGNORED("modules.edgeStream.writeDeadline"),
+    STRING("modules.edgeStream.server", stream.server, ""),
+    IGNORED("modules.edgeStream.tlsTunnelCAFile"),
+    IGNORED("modules.edgeStream.tlsTunnelCertFile"),
+    IGNORED("modules.edgeStream.tlsTunnelPrivateKeyFile"),
     IGNORED("modules.taskManager"),
 };
 
@@ -277,6 +284,15 @@ static bool is_host_port(const char *server) {
     return colon && colon > server && parse_i64(bytes_str(colon + 1), 1, 65535, &port) == 0;
 }
 
+/* The tunnel ends where EdgeHub's connection does, if nothing else is said. */
+static void default_stream_server(struct edge_config *c) {
+    const char *colon = c->hub.server ? strrchr(c->hub.server, ':') : NULL;
+    if (!str_empty(c->stream.server) || !colon)
+        return;
+    free(c->stream.server);
+    c->stream.server = xasprintf("%.*s:10004", (int)(colon - c->hub.server), c->hub.server);
+}
+
 static int check(const struct edge_config *c, struct error *err) {
     const char *file = c->path;
     if (!dns_subdomain_valid(bytes_str(c->edged.node_name)))
@@ -300,6 +316,9 @@ static int check(const struct edge_config *c, struct error *err) {
     if (c->hub.enable && !str_starts_with(str_or(c->hub.http_server, ""), "https://"))
         return error_set(err, ERR_INVALID, "%s: modules.edgeHub.httpServer is \"%s\": it must be https://host:port",
                          file, str_or(c->hub.http_server, ""));
+    if (c->stream.enable && !is_host_port(c->stream.server))
+        return error_set(err, ERR_INVALID, "%s: modules.edgeStream.server is \"%s\": it must be host:port", file,
+                         str_or(c->stream.server, ""));
     if (str_empty(c->database))
         return error_set(err, ERR_INVALID, "%s: database.dataSource is empty: name a file", file);
     return 0;
@@ -319,6 +338,7 @@ int edge_config_load_from(struct edge_config *c, const char *path, const char *b
         set_string(&c->hub.token, "");
     if (read_bootstrap_token(c, bootstrap, err) < 0)
         return -1;
+    default_stream_server(c);
     return check(c, err);
 }
 

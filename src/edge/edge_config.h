@@ -99,6 +99,12 @@ struct devicetwin_config {
     char *dmi_socket; /* dmiSockPath; see dmi_socket_path */
 };
 
+struct edgestream_config {
+    bool enable;
+    int64_t handshake_timeout_s;
+    char *server; /* host:port; where unset: EdgeHub's host, port 10004 */
+};
+
 struct edge_config {
     char *path;                   /* the file it came from */
     char *database;               /* database.dataSource */
@@ -109,6 +115,7 @@ struct edge_config {
     struct metamanager_config meta;
     struct eventbus_config eventbus;
     struct devicetwin_config devicetwin;
+    struct edgestream_config stream;
 };
 
 #define EDGE_CONFIG_DEFAULT_PATH "/etc/kubeedge/config/edgecore.yaml"

@@ -10,6 +10,7 @@
 #include "edge/edge_config.h"
 #include "edge/edged/edged.h"
 #include "edge/edgehub/edgehub.h"
+#include "edge/edgestream/edgestream.h"
 #include "edge/eventbus/eventbus.h"
 #include "edge/metamanager/metamanager.h"
 #include "edge/monitor.h"
@@ -44,6 +45,7 @@ struct edgecore {
     struct devicetwin *devicetwin;
     struct dmi *dmi;
     struct eventbus *eventbus;
+    struct edgestream *edgestream;
     struct monitor *monitor;
     struct timer *stopping, *settling;
     int64_t stop_waited_ms;
@@ -158,6 +160,23 @@ static void monitor_drop(struct edgecore *e) {
     monitor_free(e->monitor);
 }
 
+/* It carries requests to Edged, with EdgeHub's certificate. */
+static bool edgestream_wanted(const struct edgecore *e) {
+    return e->config.stream.enable && e->config.edged.enable && e->config.hub.enable;
+}
+static int edgestream_make(struct edgecore *e, struct error *err) {
+    struct kubelet kubelet = edged_kubelet(e->edged);
+    e->edgestream = edgestream_new(e->loop, &e->config, &kubelet);
+    edgehub_on_tls(e->edgehub, edgestream_set_tls, e->edgestream);
+    return 0;
+}
+static void edgestream_end(struct edgecore *e) {
+    edgestream_stop(e->edgestream);
+}
+static void edgestream_drop(struct edgecore *e) {
+    edgestream_free(e->edgestream);
+}
+
 /* In start order; stopped in the reverse one. */
 static const struct component {
     const char *name;
@@ -172,6 +191,7 @@ static const struct component {
     {"dmi", devicetwin_wanted, dmi_make, dmi_end, dmi_drop},
     {"eventbus", eventbus_wanted, eventbus_make, eventbus_end, eventbus_drop},
     {"edgehub", edgehub_wanted, edgehub_make, edgehub_end, edgehub_drop},
+    {"edgestream", edgestream_wanted, edgestream_make, edgestream_end, edgestream_drop},
     {"monitor", monitor_wanted, monitor_make, monitor_end, monitor_drop},
 };
 

@@ -274,6 +274,20 @@ bool http_wants_upgrade(const struct http_request *r, const char *protocol) {
     return r->message.upgrade && http_message_has_token(&r->message, "Upgrade", protocol);
 }
 
+bool http_is_upgrade(const struct http_request *r) {
+    return r->message.upgrade;
+}
+
+struct stream *http_take_stream(struct http_request *r) {
+    struct http_conn *c = r->conn;
+    if (r->phase != HTTP_HANDLING)
+        panic("the stream of an HTTP request that is answered is taken");
+    struct stream *s = TAKE(c->stream);
+    stream_set_timeouts(s, 0, 0);
+    http_conn_free(c);
+    return s;
+}
+
 struct stream *http_upgrade(struct http_request *r, const char *protocol) {
     if (r->phase != HTTP_HANDLING || !http_wants_upgrade(r, protocol))
         return NULL;
@@ -282,9 +296,5 @@ struct stream *http_upgrade(struct http_request *r, const char *protocol) {
     put(r, "\r\nConnection: Upgrade\r\n");
     stream_write(r->conn->stream, r->extra.ptr, r->extra.len);
     put(r, "\r\n");
-    struct http_conn *c = r->conn;
-    struct stream *s = TAKE(c->stream);
-    stream_set_timeouts(s, 0, 0);
-    http_conn_free(c);
-    return s;
+    return http_take_stream(r);
 }

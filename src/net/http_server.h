@@ -96,6 +96,10 @@ void http_abort(struct http_request *r);
  * the request are shown to the new handlers. r is invalid afterwards; the caller owns the stream. NULL (r still valid)
  * if the request was no upgrade. */
 struct stream *http_upgrade(struct http_request *r, const char *protocol);
+/* Hands the stream over with nothing answered: for proxies, whose peer writes the answer, head and all. r is invalid
+ * afterwards; the caller owns the stream. */
+struct stream *http_take_stream(struct http_request *r);
+bool http_is_upgrade(const struct http_request *r); /* to whichever protocol */
 bool http_wants_upgrade(const struct http_request *r, const char *protocol);
 
 const char *http_status_text(int status);

@@ -306,6 +306,11 @@ static void show(struct stream *s, const char *fresh, size_t n) {
 static void end_of_input(struct stream *s, ssize_t n, const struct error *err) {
     struct error none = ERROR_INIT;
     error_set(&none, ERR_NONE, "the peer closed the connection");
+    if (s->show_again) { /* a new handler has not seen yet what came before the end */
+        show(s, NULL, 0);
+        if (!may_read(s))
+            return; /* the end is met again */
+    }
     stream_end(s, n == IO_EOF ? &none : err);
 }
 

@@ -35,6 +35,7 @@ class Cloud:
         self.dir, self.advertise, self.netns = folder, advertise, netns
         os.makedirs(folder, exist_ok=True)
         self.port, self.https_port, self.api_port, self.monitor_port = (free_port() for _ in range(4))
+        self.tunnel_port, self.stream_port = (free_port() for _ in range(2))
         self.kubeconfig = os.path.join(folder, "admin.kubeconfig")
         self.config = os.path.join(folder, "cloudcore.yaml")
         self.extra_args = []
@@ -57,7 +58,7 @@ class Cloud:
                 "websocket": {"enable": True, "address": "0.0.0.0", "port": self.port},
                 "https": {"enable": True, "address": "0.0.0.0", "port": self.https_port},
                 **changes,
-            }},
+            }, "cloudStream": {"enable": True, "tunnelPort": self.tunnel_port, "streamPort": self.stream_port}},
         }
         with open(self.config, "w") as f:
             json.dump(config, f, indent=1)  # JSON is YAML
@@ -172,6 +173,7 @@ class EdgeNode:
                     },
                     **(edged or {}),
                 },
+                "edgeStream": {"enable": True, "server": f"{host}:{self.cloud.tunnel_port}"},
                 "eventBus": {"enable": False}, "metaManager": {"enable": True},
                 "deviceTwin": {"dmiSockPath": self.dir}, **modules,
             },

@@ -45,7 +45,8 @@ static void built_in_kinds_are_found_by_path_and_by_kind(void **state) {
     assert_ptr_equal(kinds_find_kind(ks, BYTES_EMPTY, BYTES_LIT("v1"), BYTES_LIT("Pod")), pods);
     assert_true(pods->graceful_delete);
     assert_non_null(kind_subresource(pods, BYTES_LIT("binding")));
-    assert_null(kind_subresource(pods, BYTES_LIT("exec"))); /* not offered yet */
+    assert_non_null(kind_subresource(pods, BYTES_LIT("exec")));
+    assert_null(kind_subresource(pods, BYTES_LIT("proxy"))); /* not offered */
     assert_null(find(ks, "apps", "v1", "deployments"));
     assert_true(find(ks, "coordination.k8s.io", "v1", "leases")->create_on_update);
     assert_false(find(ks, "coordination.k8s.io", "v1", "leases")->unconditional_update);

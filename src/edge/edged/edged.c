@@ -6,6 +6,7 @@
 #include "edge/edged/log_rotation.h"
 #include "edge/edged/node_agent.h"
 #include "edge/edged/pods.h"
+#include "edge/edged/server.h"
 #include "edge/edged/static_pods.h"
 #include "edge/edged/stats.h"
 
@@ -210,6 +211,10 @@ int edged_start(struct edged *e, struct error *err) {
 
 struct stats *edged_stats(const struct edged *e) {
     return e->pods->stats;
+}
+
+struct kubelet edged_kubelet(struct edged *e) {
+    return (struct kubelet){.open = server_open, .arg = e->pods};
 }
 
 void edged_stop(struct edged *e) {

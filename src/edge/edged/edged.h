@@ -6,6 +6,7 @@
 
 #include "edge/bus.h"
 #include "edge/edge_config.h"
+#include "edge/kubelet.h"
 #include "net/pool.h"
 
 struct edged;
@@ -25,3 +26,5 @@ struct stats *edged_stats(const struct edged *e);
 /* Stops supervising: containers go on running. */
 void edged_stop(struct edged *e);
 void edged_free(struct edged *e);
+/* The kubelet's HTTP API, served until edged_free. */
+struct kubelet edged_kubelet(struct edged *e);

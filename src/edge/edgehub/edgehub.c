@@ -7,9 +7,9 @@
 #include "base/str.h"
 #include "edge/edgehub/certificates.h"
 #include "edge/edgehub/dispatch.h"
-#include "edge/edgehub/link.h"
 #include "edge/edgehub/link_watch.h"
 #include "edge/edgehub/upstream.h"
+#include "edge/link.h"
 #include "net/metrics.h"
 
 #define KEPT_BYTES (8u << 20)
@@ -30,6 +30,9 @@ struct edgehub {
     struct log_once connecting, undecodable;
     struct metric *received, *sent, *malformed, *dropped, *connected;
     bool stopped;
+    struct tls_ctx *tls; /* NULL: no certificate yet */
+    void (*on_tls)(void *arg, struct tls_ctx *tls);
+    void *on_tls_arg;
 };
 
 /* ---- up ---- */
@@ -240,10 +243,15 @@ static void on_certificate(void *arg) {
     struct edgehub *h = arg;
     struct error err = ERROR_INIT;
     struct tls_ctx *tls = certificates_tls(h->certificates, &err);
-    if (tls)
-        link_set_tls(h->link, tls);
-    else
+    if (!tls) {
         log_error("the certificate files cannot be used file=%s: %s", h->config->hub.cert_file, error_text(&err));
+        return;
+    }
+    tls_ctx_free(h->tls);
+    h->tls = tls;
+    link_set_tls(h->link, tls_ctx_ref(tls));
+    if (h->on_tls)
+        h->on_tls(h->on_tls_arg, tls);
 }
 
 static void on_joined(void *arg) {
@@ -312,6 +320,13 @@ int edgehub_start(struct edgehub *h, struct error *err) {
     return 0;
 }
 
+void edgehub_on_tls(struct edgehub *h, void (*fn)(void *arg, struct tls_ctx *tls), void *arg) {
+    h->on_tls = fn;
+    h->on_tls_arg = arg;
+    if (h->tls)
+        fn(arg, h->tls);
+}
+
 void edgehub_stop(struct edgehub *h) {
     if (h->stopped)
         return;
@@ -331,6 +346,7 @@ void edgehub_free(struct edgehub *h) {
     link_watch_free(h->watch);
     certificates_free(h->certificates);
     link_free(h->link);
+    tls_ctx_free(h->tls);
     upstream_free(h->upstream);
     timer_free(h->keepalive);
     timer_free(h->confirm);

@@ -8,6 +8,7 @@
 
 #include "edge/bus.h"
 #include "edge/edge_config.h"
+#include "net/tls.h"
 
 struct edgehub;
 
@@ -16,3 +17,5 @@ struct edgehub *edgehub_new(struct loop *l, struct bus *b, struct edge_config *c
 int edgehub_start(struct edgehub *h, struct error *err) MUST_CHECK;
 void edgehub_stop(struct edgehub *h); /* says goodbye and closes */
 void edgehub_free(struct edgehub *h);
+/* fn is told of the context to connect to the cloud with (borrowed): now if there is one, and after each renewal. */
+void edgehub_on_tls(struct edgehub *h, void (*fn)(void *arg, struct tls_ctx *tls), void *arg);

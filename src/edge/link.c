@@ -1,6 +1,4 @@
-#define LOG_COMPONENT "edgehub"
-
-#include "edge/edgehub/link.h"
+#include "edge/link.h"
 
 #include "base/clock.h"
 #include "base/id.h"
@@ -28,12 +26,14 @@ struct link {
     bool asked; /* a confirmation is awaited */
     int64_t up_since;
     int dial_ms;
-    struct timer *next;  /* the next attempt */
-    struct timer *watch; /* while connecting: TCP has to answer; while up: an answer to a probe has to come */
+    struct timer *next;    /* the next attempt */
+    struct timer *restart; /* not from within a handler */
+    struct timer *watch;   /* while connecting: TCP has to answer; while up: an answer to a probe has to come */
     struct backoff backoff;
 };
 
 static void attempt(void *arg);
+static void on_restart(void *arg);
 
 /* ---- the end of a connection or an attempt ---- */
 
@@ -57,6 +57,7 @@ static void ended(struct link *k, const struct error *why) {
         ws_free(TAKE(k->ws));
     k->up = k->asked = false;
     timer_stop(k->watch);
+    timer_stop(k->restart);
     if (k->stopped)
         return;
     plan_next(k, why);
@@ -135,7 +136,8 @@ static void attempt(void *arg) {
     struct ws_options o = {.handlers = &WS_HANDLERS,
                            .arg = k,
                            .max_message = k->o.max_message,
-                           .max_queued = k->o.max_message + ROOM_BYTES,
+                           .max_queued = k->o.max_queued ? k->o.max_queued : k->o.max_message + ROOM_BYTES,
+                           .ping_every_ms = k->o.ping_every_ms,
                            .read_timeout_ms = k->o.silence_ms};
     if (k->ws || k->stopped)
         return;
@@ -156,6 +158,7 @@ struct link *link_new(struct loop *l, const struct link_options *o) {
     k->backoff = BACKOFF(PAUSE_FIRST_MS, PAUSE_UNREACHABLE_MS);
     k->next = timer_new(l, attempt, k);
     k->watch = timer_new(l, on_watch, k);
+    k->restart = timer_new(l, on_restart, k);
     return k;
 }
 
@@ -188,7 +191,11 @@ bool link_is_up(const struct link *k) {
 }
 
 bool link_room(const struct link *k) {
-    return k->up && ws_queued(k->ws) < ROOM_BYTES;
+    return k->up && ws_queued(k->ws) < (k->o.room ? k->o.room : ROOM_BYTES);
+}
+
+const char *link_protocol(const struct link *k) {
+    return k->up ? ws_protocol(k->ws) : NULL;
 }
 
 int link_send(struct link *k, struct bytes text, struct error *err) {
@@ -211,10 +218,21 @@ void link_pause(struct link *k, bool paused) {
         (paused ? ws_pause : ws_resume)(k->ws);
 }
 
+static void on_restart(void *arg) {
+    struct link *k = arg;
+    if (k->up)
+        give_up(k, "broken off by this side");
+}
+
+void link_restart(struct link *k) {
+    timer_set(k->restart, 0);
+}
+
 void link_stop(struct link *k) {
     k->stopped = true;
     timer_stop(k->next);
     timer_stop(k->watch);
+    timer_stop(k->restart);
     if (k->ws)
         ws_close(TAKE(k->ws), WS_CLOSE_GOING_AWAY, "edgecore stops");
     k->up = false;
@@ -228,5 +246,6 @@ void link_free(struct link *k) {
     tls_ctx_free(k->tls);
     timer_free(k->next);
     timer_free(k->watch);
+    timer_free(k->restart);
     free(k);
 }
