@@ -94,6 +94,10 @@ static void remove_device(struct devicetwin *t, struct bytes id) {
     struct twin_device *d = find_id(t, id);
     if (!d)
         return;
+    /* Its stored object goes with it, so that a deletion of that which comes later is told to nobody. */
+    const struct message_fields f = {
+        .source = MODULE_TWIN, .group = GROUP_TWIN, .operation = OP_DELETE, .resource = d->id};
+    keeper_emit(t, "dmi", message_new(&f));
     keeper_removed(t, d->id);
     publish_membership(t, d->id, d->name, false);
     drop_device(t, d);
@@ -128,10 +132,7 @@ static void remove_unlisted(struct devicetwin *t, yyjson_val *list) {
         }
         if (listed)
             continue;
-        const struct message_fields f = {
-            .source = MODULE_TWIN, .group = GROUP_TWIN, .operation = OP_DELETE, .resource = d->id};
         log_info("the cloud no longer has this device here device=%s", d->id);
-        keeper_emit(t, "dmi", message_new(&f));
         remove_device(t, bytes_str(d->id));
     }
 }
