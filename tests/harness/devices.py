@@ -45,8 +45,11 @@ class Subscriber:
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.thread = threading.Thread(target=self.read, daemon=True)
         self.thread.start()
-        if not self.subscribed.wait(60):
-            raise TimeoutError("mosquitto_sub is not subscribed")
+        end = time.monotonic() + 60
+        while not self.subscribed.wait(0.1):
+            if self.process.poll() is not None or time.monotonic() > end:  # the broker may be starting: try again
+                self.close()
+                raise ConnectionError("mosquitto_sub is not subscribed")
 
     def read(self):
         for line in self.process.stdout:
@@ -82,9 +85,11 @@ class DeviceNode(EdgeNode):
         if not os.path.exists(self.config) or event_bus:
             self.write_config(edged={"enable": False}, eventBus={
                 "enable": True, "mqttMode": 0, "mqttServerInternal": f"tcp://127.0.0.1:{self.mqtt_port}", **event_bus})
+        mark = "connected to the MQTT broker"
+        before = self.process.log().count(mark) if self.process else 0
         self.start_edgecore()
         if wait:
-            wait_for("the broker", lambda: "connected to the MQTT broker" in self.process.log())
+            wait_for("the broker", lambda: self.process.log().count(mark) > before)
         return self
 
     def publish(self, topic, payload, *options):
