@@ -125,6 +125,15 @@ static int authorize(struct call *c, unsigned verb) {
     return auth_allowed(c->s, &c->id, &a) ? 0 : auth_refuse(&c->id, &a, &c->fail);
 }
 
+/* A write to an object that is not there, where that creates it, takes the permission to create. */
+static int authorize_creation(struct call *c, unsigned verb) {
+    bool applies = verb == VERB_PATCH && body_type_of(http_header(c->http, "Content-Type", NULL)) == BODY_APPLY_PATCH;
+    if (*c->path.subresource || !(applies || (verb == VERB_UPDATE && c->kind->create_on_update)) ||
+        storage_latest(c->s->storage, kind_resource(c->s, c->kind), c->path.ns, c->path.name))
+        return 0;
+    return authorize(c, VERB_CREATE);
+}
+
 static int choose_form(struct call *c, unsigned verb) {
     unsigned allowed = FORM_BIT(FORM_JSON) | FORM_BIT(FORM_TABLE);
     if (verb == VERB_LIST)
@@ -145,7 +154,8 @@ static int choose_form(struct call *c, unsigned verb) {
 static int prepare(struct call *c, unsigned *verb) {
     if (auth_identify(c->s, c->http, &c->id, &c->fail) < 0 ||
         query_options_read(&c->q, http_query(c->http), &c->fail) < 0 || find_kind(c, verb) < 0 ||
-        authorize(c, *verb) < 0 || (!connect_wanted(c) && choose_form(c, *verb) < 0))
+        authorize(c, *verb) < 0 || authorize_creation(c, *verb) < 0 ||
+        (!connect_wanted(c) && choose_form(c, *verb) < 0))
         return -1;
     c->q.pretty = wants_pretty(c->http);
     return 0;

@@ -270,3 +270,31 @@ def test_custom_kinds_are_applied_by_what_their_schema_says(api, kubectl):
     assert now["spec"] == {"rules": [{"id": "b"}], "tags": ["x", "y"], "level": 3}
     kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin={**thing, "spec": {"rules": [{"id": "b", "n": 2}]}})
     assert {"id": "b", "n": 2} in api.ok("GET", path)["spec"]["rules"]
+
+
+def test_who_may_patch_but_not_create_creates_nothing_by_applying(api):
+    name, user = unique(), unique("user")
+    rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
+
+    def grant(*verbs):
+        rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": list(verbs)}]
+        role = {"metadata": {"name": name}, "rules": rules}
+        if api.request("PUT", f"{rbac}/roles/{name}", role)[0] == 404:
+            api.ok("POST", f"{rbac}/roles", role)
+
+    def as_user():
+        c = api.connect()
+        c.request("PATCH", f"{CM}/{name}?fieldManager=m", json.dumps(config_map(name, a="1")),
+                  {"Content-Type": APPLY, "Impersonate-User": user})
+        r = c.getresponse()
+        return r.status, json.loads(r.read())
+
+    grant("patch")
+    api.ok("POST", f"{rbac}/rolebindings", {
+        "metadata": {"name": name}, "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"kind": "Role", "name": name, "apiGroup": "rbac.authorization.k8s.io"}})
+    assert "create" in refused(as_user(), 403, "Forbidden")["message"]
+    grant("patch", "create")
+    assert as_user()[0] == 201
+    grant("patch")
+    assert as_user()[0] == 200
