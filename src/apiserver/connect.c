@@ -334,12 +334,12 @@ static int find_target(struct call *c, const struct connect_row *row, struct buf
     }
     struct bytes query = http_query(c->http);
     *node = xstrdup(c->path.name);
-    struct bytes rest = bytes_str(c->path.rest), segment;
-    while (list_next(&rest, '/', &segment)) {
-        buf_add_char(path, '/');
-        percent_encode(segment, path);
-    }
-    buf_addf(path, "%s%s%.*s", path->len ? "" : "/", query.len ? "?" : "", (int)query.len, query.ptr);
+    struct bytes rest = http_path(c->http);
+    for (unsigned i = 0; i < 6; i++) /* "/api/v1/nodes/<name>/proxy/", as it was sent */
+        if (!bytes_cut(rest, '/', NULL, &rest))
+            rest = BYTES_EMPTY;
+    buf_addf(path, "/%.*s%s%.*s", (int)rest.len, rest.len ? rest.ptr : "", query.len ? "?" : "", (int)query.len,
+             query.len ? query.ptr : "");
     return buf_check(path, NULL, "") < 0 ? fail_set(&c->fail, 414, "RequestURITooLong", "the path is too long") : 0;
 }
 

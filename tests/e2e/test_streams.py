@@ -146,6 +146,11 @@ def test_175_a_vanished_client_s_streams_are_gone_and_others_go_on(pods):
         follower.terminate()
 
 
+def test_a_node_s_summary_comes_through_its_proxy(pods):
+    summary = pods.cloud.kubectl("get", "--raw", "/api/v1/nodes/edge-1/proxy/stats/summary")
+    assert '"nodeName"' in summary and '"web"' in summary
+
+
 def test_a_node_s_own_credentials_reach_no_stream(pods):
     r = run(pods, "exec", "web", "--as=system:node:edge-1", "--as-group=system:nodes", "--", "true")
     assert r.returncode != 0 and "cannot" in r.stderr
