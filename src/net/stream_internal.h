@@ -41,7 +41,7 @@ struct stream {
     struct tls_ctx *tls;
     char *peer_cert; /* DER; servers only */
     size_t peer_cert_len;
-    char *peer_subject; /* its common name, organization and other ones, each with its end; NULL: not asked for yet */
+    char *peer_subject;  /* its common name, organization and other ones, each with its end; NULL: not asked for yet */
     struct quota *quota; /* of the listener it came from */
     struct dial *dial;   /* while STREAM_DIALING */
     char *peer;          /* "10.0.0.7:41234" */

@@ -23,8 +23,7 @@ struct controller_type {
     void (*free)(void *self);
 };
 extern const struct controller_type scheduler_controller, node_controller, namespace_controller,
-    serviceaccount_controller, event_ttl_controller, crd_controller,
-    cluster_role_controller;
+    serviceaccount_controller, event_ttl_controller, crd_controller, cluster_role_controller;
 
 /* ---- for the controllers ---- */
 
