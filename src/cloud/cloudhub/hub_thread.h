@@ -17,7 +17,7 @@ struct session {
     int64_t last_heard;       /* of anything, monotonic ms */
     unsigned open_requests;
     bool paused;
-    bool garbled; /* it sent a message that could not be read, and that was told */
+    bool garbled;                /* it sent a message that could not be read, and that was told */
     struct session *prev, *next; /* in the thread's list, longest silent first */
     UT_hash_handle hh;
 };

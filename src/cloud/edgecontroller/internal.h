@@ -103,7 +103,7 @@ char *object_for_edge(yyjson_val *object, size_t *len);
 /* Do two versions differ in more than status and bookkeeping? */
 bool object_changed(yyjson_val *a, yyjson_val *b);
 /* Cuts a patch to what an edge may change in a status: "status", and of metadata uid, resourceVersion and (of nodes)
- * annotations. uid, if not empty, is the object that is meant where the patch names none. NULL if patch is no object. */
+ * annotations. uid, if not empty, is meant where the patch names no object. NULL if patch is none. */
 char *status_patch_for_api(yyjson_val *patch, bool annotations, const char *uid, size_t *len);
 /* The Node as it is created: name forced, annotation cloudcore set, labels that no node may give itself removed. With
  * `split`, labels under kubernetes.io are left out and returned as a merge patch in *labels (NULL if there are none).
