@@ -1,6 +1,7 @@
 #include "apiserver/defaults.h"
 
 #include "apiserver/crd.h"
+#include "apiserver/defaults_internal.h"
 #include "kube/object.h"
 #include "kube/quantity.h"
 
@@ -38,30 +39,6 @@ static void schema_defaults(yyjson_mut_doc *d, const struct schema_type *t, yyjs
     }
 }
 
-/* ---- setting what is missing ------------------------------------------------------------------------------------ */
-
-static void set_str(yyjson_mut_doc *d, yyjson_mut_val *obj, const char *key, const char *value) {
-    const char *present = yyjson_mut_get_str(yyjson_mut_obj_get(obj, key));
-    if (str_empty(present))
-        json_set_str(d, obj, key, value);
-}
-
-static void set_int(yyjson_mut_doc *d, yyjson_mut_val *obj, const char *key, int64_t value) {
-    if (!yyjson_mut_obj_get(obj, key))
-        json_set_int(d, obj, key, value);
-}
-
-/* As set_int, for fields where zero means unset. */
-static void set_positive(yyjson_mut_doc *d, yyjson_mut_val *obj, const char *key, int64_t value) {
-    if (yyjson_mut_get_sint(yyjson_mut_obj_get(obj, key)) == 0)
-        json_set_int(d, obj, key, value);
-}
-
-/* Each element of a list; list may be NULL. */
-#define FOR_EACH(item, list)                                                             \
-    for (yyjson_mut_arr_iter it_##item = yyjson_mut_arr_iter_with(list); it_##item.arr;) \
-        for (yyjson_mut_val * item; (item = yyjson_mut_arr_iter_next(&it_##item)) || (it_##item.arr = NULL);)
-
 /* ---- pods ------------------------------------------------------------------------------------------------------- */
 
 /* The tag decides: none, or latest, means Always. */
@@ -75,17 +52,17 @@ static const char *pull_policy_of(const char *image) {
 static void default_probe(yyjson_mut_doc *d, yyjson_mut_val *probe) {
     if (!probe)
         return;
-    set_positive(d, probe, "timeoutSeconds", 1);
-    set_positive(d, probe, "periodSeconds", 10);
-    set_positive(d, probe, "successThreshold", 1);
-    set_positive(d, probe, "failureThreshold", 3);
+    default_positive(d, probe, "timeoutSeconds", 1);
+    default_positive(d, probe, "periodSeconds", 10);
+    default_positive(d, probe, "successThreshold", 1);
+    default_positive(d, probe, "failureThreshold", 3);
 }
 
 static void default_http(yyjson_mut_doc *d, yyjson_mut_val *handler) {
     yyjson_mut_val *get = yyjson_mut_obj_get(handler, "httpGet"), *grpc = yyjson_mut_obj_get(handler, "grpc");
     if (get) {
-        set_str(d, get, "path", "/");
-        set_str(d, get, "scheme", "HTTP");
+        default_str(d, get, "path", "/");
+        default_str(d, get, "scheme", "HTTP");
     }
     if (grpc && !yyjson_mut_obj_get(grpc, "service"))
         json_set_str(d, grpc, "service", "");
@@ -105,9 +82,9 @@ static void default_resources(yyjson_mut_doc *d, yyjson_mut_val *container) {
 
 static void default_container(yyjson_mut_doc *d, yyjson_mut_val *c, bool host_network, bool ephemeral) {
     static const char *const probes[] = {"livenessProbe", "readinessProbe", "startupProbe"};
-    set_str(d, c, "terminationMessagePath", "/dev/termination-log");
-    set_str(d, c, "terminationMessagePolicy", "File");
-    set_str(d, c, "imagePullPolicy", pull_policy_of(str_or(json_mut_str(c, "image"), "")));
+    default_str(d, c, "terminationMessagePath", "/dev/termination-log");
+    default_str(d, c, "terminationMessagePolicy", "File");
+    default_str(d, c, "imagePullPolicy", pull_policy_of(str_or(json_mut_str(c, "image"), "")));
     if (ephemeral)
         json_ensure_obj(d, c, "resources");
     else
@@ -119,15 +96,15 @@ static void default_container(yyjson_mut_doc *d, yyjson_mut_val *c, bool host_ne
     default_http(d, json_mut_get(c, "lifecycle", "postStart"));
     default_http(d, json_mut_get(c, "lifecycle", "preStop"));
     FOR_EACH(port, yyjson_mut_obj_get(c, "ports")) {
-        set_str(d, port, "protocol", "TCP");
+        default_str(d, port, "protocol", "TCP");
         yyjson_mut_val *number = yyjson_mut_obj_get(port, "containerPort");
         if (host_network && number)
-            set_positive(d, port, "hostPort", yyjson_mut_get_sint(number));
+            default_positive(d, port, "hostPort", yyjson_mut_get_sint(number));
     }
     FOR_EACH(env, yyjson_mut_obj_get(c, "env")) {
         yyjson_mut_val *ref = json_mut_get(env, "valueFrom", "fieldRef");
         if (ref)
-            set_str(d, ref, "apiVersion", "v1");
+            default_str(d, ref, "apiVersion", "v1");
     }
 }
 
@@ -135,7 +112,7 @@ static void default_downward_items(yyjson_mut_doc *d, yyjson_mut_val *source) {
     FOR_EACH(item, yyjson_mut_obj_get(source, "items")) {
         yyjson_mut_val *ref = yyjson_mut_obj_get(item, "fieldRef");
         if (ref)
-            set_str(d, ref, "apiVersion", "v1");
+            default_str(d, ref, "apiVersion", "v1");
     }
 }
 
@@ -147,7 +124,7 @@ static void default_volume(yyjson_mut_doc *d, yyjson_mut_val *volume) {
     for (size_t i = 0; i < ARRAY_LEN(with_mode); i++) {
         yyjson_mut_val *source = yyjson_mut_obj_get(volume, with_mode[i]);
         if (source)
-            set_int(d, source, "defaultMode", 0644);
+            default_int(d, source, "defaultMode", 0644);
     }
     default_downward_items(d, yyjson_mut_obj_get(volume, "downwardAPI"));
     if (host_path && !yyjson_mut_obj_get(host_path, "type"))
@@ -155,7 +132,7 @@ static void default_volume(yyjson_mut_doc *d, yyjson_mut_val *volume) {
     FOR_EACH(source, json_mut_get(volume, "projected", "sources")) {
         yyjson_mut_val *token = yyjson_mut_obj_get(source, "serviceAccountToken");
         if (token)
-            set_int(d, token, "expirationSeconds", 3600);
+            default_int(d, token, "expirationSeconds", 3600);
         default_downward_items(d, yyjson_mut_obj_get(source, "downwardAPI"));
     }
 }
@@ -163,23 +140,17 @@ static void default_volume(yyjson_mut_doc *d, yyjson_mut_val *volume) {
 static void default_service_account(yyjson_mut_doc *d, yyjson_mut_val *spec) {
     const char *name = json_mut_str(spec, "serviceAccountName"), *old = json_mut_str(spec, "serviceAccount");
     _cleanup_(free_p) char *account = xstrdup(!str_empty(name) ? name : str_or(old, "default"));
-    set_str(d, spec, "serviceAccountName", account);
+    default_str(d, spec, "serviceAccountName", account);
     json_set_str(d, spec, "serviceAccount", account); /* deprecated, but clients read it */
 }
 
-static void default_pod(yyjson_mut_doc *d, yyjson_mut_val *pod) {
-    yyjson_mut_val *spec = json_ensure_obj(d, pod, "spec");
+void default_pod_spec(yyjson_mut_doc *d, yyjson_mut_val *spec) {
     bool host_network = yyjson_mut_get_bool(yyjson_mut_obj_get(spec, "hostNetwork"));
-    set_str(d, spec, "restartPolicy", "Always");
-    set_int(d, spec, "terminationGracePeriodSeconds", 30);
-    set_str(d, spec, "dnsPolicy", "ClusterFirst");
-    set_str(d, spec, "schedulerName", "default-scheduler");
+    default_str(d, spec, "restartPolicy", "Always");
+    default_int(d, spec, "terminationGracePeriodSeconds", 30);
+    default_str(d, spec, "dnsPolicy", "ClusterFirst");
+    default_str(d, spec, "schedulerName", "default-scheduler");
     json_ensure_obj(d, spec, "securityContext");
-    if (!yyjson_mut_obj_get(spec, "enableServiceLinks"))
-        json_set_bool(d, spec, "enableServiceLinks", true);
-    default_service_account(d, spec);
-    set_int(d, spec, "priority", 0);
-    set_str(d, spec, "preemptionPolicy", "PreemptLowerPriority");
     FOR_EACH(c, yyjson_mut_obj_get(spec, "containers"))
     default_container(d, c, host_network, false);
     FOR_EACH(i, yyjson_mut_obj_get(spec, "initContainers"))
@@ -188,6 +159,16 @@ static void default_pod(yyjson_mut_doc *d, yyjson_mut_val *pod) {
     default_container(d, e, host_network, true);
     FOR_EACH(volume, yyjson_mut_obj_get(spec, "volumes"))
     default_volume(d, volume);
+}
+
+static void default_pod(yyjson_mut_doc *d, yyjson_mut_val *pod) {
+    yyjson_mut_val *spec = json_ensure_obj(d, pod, "spec");
+    default_pod_spec(d, spec);
+    if (!yyjson_mut_obj_get(spec, "enableServiceLinks"))
+        json_set_bool(d, spec, "enableServiceLinks", true);
+    default_service_account(d, spec);
+    default_int(d, spec, "priority", 0);
+    default_str(d, spec, "preemptionPolicy", "PreemptLowerPriority");
 }
 
 /* 1: the same positive amount is asked for and allowed, 0: nothing, -1: something else. */
@@ -218,7 +199,7 @@ const char *defaults_pod_qos(yyjson_mut_val *pod) {
 /* ---- the others ------------------------------------------------------------------------------------------------- */
 
 static void default_secret(yyjson_mut_doc *d, yyjson_mut_val *secret) {
-    set_str(d, secret, "type", "Opaque");
+    default_str(d, secret, "type", "Opaque");
     yyjson_mut_val *plain = yyjson_mut_obj_remove_key(secret, "stringData");
     yyjson_mut_obj_iter it = yyjson_mut_obj_iter_with(plain);
     for (yyjson_mut_val *key; plain && (key = yyjson_mut_obj_iter_next(&it));) {
@@ -251,8 +232,8 @@ static void default_crd(yyjson_mut_doc *d, yyjson_mut_val *crd) {
         for (char *p = singular; *p; p++)
             if (*p >= 'A' && *p <= 'Z')
                 *p = (char)(*p - 'A' + 'a');
-        set_str(d, names, "listKind", list);
-        set_str(d, names, "singular", singular);
+        default_str(d, names, "listKind", list);
+        default_str(d, names, "singular", singular);
     }
     if (!yyjson_mut_obj_get(spec, "conversion"))
         json_set_str(d, json_ensure_obj(d, spec, "conversion"), "strategy", "None");
@@ -279,6 +260,15 @@ static const struct {
     {"Namespace", default_namespace},
     {"RoleBinding", default_binding},
     {"ClusterRoleBinding", default_binding},
+    {"Deployment", default_deployment},
+    {"ReplicaSet", default_replicaset},
+    {"DaemonSet", default_daemonset},
+    {"Job", default_job},
+    {"Service", default_service},
+    {"Endpoints", default_endpoints},
+    {"EndpointSlice", default_endpointslice},
+    {"PodDisruptionBudget", default_budget},
+    {"PriorityClass", default_priority_class},
 };
 
 void defaults_apply(const struct kind *k, yyjson_mut_doc *d, yyjson_mut_val *obj) {
@@ -302,6 +292,10 @@ void defaults_create(const struct kind *k, yyjson_mut_doc *d, yyjson_mut_val *ob
         yyjson_mut_val *status = json_ensure_obj(d, obj, "status");
         json_set_str(d, status, "phase", "Pending");
         json_set_str(d, status, "qosClass", defaults_pod_qos(obj));
+    } else if (str_eq(k->kind, "Job")) {
+        default_job_create(d, obj);
+    } else if (str_eq(k->kind, "Service")) {
+        json_ensure_obj(d, json_ensure_obj(d, obj, "status"), "loadBalancer");
     } else if (str_eq(k->kind, "Namespace")) {
         json_set_str(d, json_ensure_obj(d, obj, "status"), "phase", "Active");
         yyjson_mut_val *finalizers = json_ensure_arr(d, json_ensure_obj(d, obj, "spec"), "finalizers");

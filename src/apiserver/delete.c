@@ -128,12 +128,17 @@ bool nothing_holds(yyjson_mut_val *obj, const struct kind *k) {
     return !grace || yyjson_mut_get_sint(grace) == 0;
 }
 
-/* Nothing follows dependents here yet, so an object must not wait for somebody who does. */
+/* Foreground and Orphan are finalizers that the garbage collector answers to. */
 static void apply_propagation(struct draft *t, yyjson_mut_val *meta) {
-    if (t->w->delete.propagation == PROPAGATE_DEFAULT)
+    enum propagation how = t->w->delete.propagation;
+    if (how == PROPAGATE_DEFAULT)
         return;
     remove_finalizer(meta, "orphan");
     remove_finalizer(meta, "foregroundDeletion");
+    if (how == PROPAGATE_BACKGROUND || t->w->kind->ttl_s || t->w->kind->create_on_update)
+        return;
+    yyjson_mut_arr_add_str(t->d, json_ensure_arr(t->d, meta, "finalizers"),
+                           how == PROPAGATE_ORPHAN ? "orphan" : "foregroundDeletion");
 }
 
 /* ---- grace ---- */

@@ -18,11 +18,16 @@ static const struct kind_subresource namespace_subs[] = {
 };
 static const struct kind_subresource pod_subs[] = {
     {.name = "binding", .verbs = VERB_CREATE, .group = "", .version = "v1", .kind = "Binding"},
+    {.name = "eviction", .verbs = VERB_CREATE, .group = "policy", .version = "v1", .kind = "Eviction"},
     {.name = "status", .verbs = VERBS_STATUS},
     {.name = "attach", .verbs = VERBS_CONNECT, .group = "", .version = "v1", .kind = "PodAttachOptions"},
     {.name = "exec", .verbs = VERBS_CONNECT, .group = "", .version = "v1", .kind = "PodExecOptions"},
     {.name = "log", .verbs = VERB_GET},
     {.name = "portforward", .verbs = VERBS_CONNECT, .group = "", .version = "v1", .kind = "PodPortForwardOptions"},
+};
+static const struct kind_subresource scalable_subs[] = {
+    {.name = "scale", .verbs = VERBS_STATUS, .group = "autoscaling", .version = "v1", .kind = "Scale"},
+    {.name = "status", .verbs = VERBS_STATUS},
 };
 static const struct kind_subresource node_subs[] = {
     {.name = "proxy", .verbs = VERB_GET, .group = "", .version = "v1", .kind = "NodeProxyOptions"},
@@ -34,6 +39,12 @@ static const struct kind_subresource account_subs[] = {
 };
 #define SUBRESOURCES(list) .subresources = (list), .n_subresources = ARRAY_LEN(list)
 #define CORE .group = "", .version = "v1", .storage_group = "", .storage_version = "v1"
+#define GROUP(g) .group = (g), .version = "v1", .storage_group = (g), .storage_version = "v1"
+#define APPS GROUP("apps")
+/* What runs pods from a template. */
+#define WORKLOAD                                                                                        \
+    .categories = NAMES("all"), .namespaced = true, .verbs = VERBS_FULL, .generation = GENERATION_SPEC, \
+    .has_status = true, .unconditional_update = true
 #define STORED(p) .plural = (p), .storage_plural = (p)
 #define RBAC                                                                                             \
     .group = "rbac.authorization.k8s.io", .version = "v1", .storage_group = "rbac.authorization.k8s.io", \
@@ -79,11 +90,33 @@ static const struct kind builtin[] = {
      .list_kind = "ServiceAccountList", .short_names = NAMES("sa"), .categories = none, .namespaced = true,
      .verbs = VERBS_FULL, SUBRESOURCES(account_subs), .unconditional_update = true, .delete_returns_object = true,
      .fields = none},
-    /* Services are not made yet: there are none, and none can be created. Clients that watch them without asking
-     * whether they exist (KubeEdge's cloudcore ends where they are not in discovery) are served an empty list. */
     {CORE, STORED("services"), .singular = "service", .kind = "Service", .list_kind = "ServiceList",
-     .short_names = NAMES("svc"), .categories = NAMES("all"), .namespaced = true,
-     .verbs = VERB_GET | VERB_LIST | VERB_WATCH, .fields = NAMES("spec.clusterIP", "spec.type")},
+     .short_names = NAMES("svc"), .categories = NAMES("all"), .namespaced = true, .verbs = VERBS_FULL,
+     SUBRESOURCES(status_only), .name_rule = NAME_DNS_LABEL, .has_status = true, .unconditional_update = true,
+     .delete_returns_object = true, .fields = NAMES("spec.clusterIP", "spec.type")},
+    {CORE, STORED("endpoints"), .singular = "endpoints", .kind = "Endpoints", .list_kind = "EndpointsList",
+     .short_names = NAMES("ep"), .categories = none, .namespaced = true, .verbs = VERBS_FULL,
+     .unconditional_update = true, .fields = none},
+    {APPS, STORED("controllerrevisions"), .singular = "controllerrevision", .kind = "ControllerRevision",
+     .list_kind = "ControllerRevisionList", .short_names = none, .categories = none, .namespaced = true,
+     .verbs = VERBS_FULL, .unconditional_update = true, .fields = none},
+    {APPS, STORED("daemonsets"), .singular = "daemonset", .kind = "DaemonSet", .list_kind = "DaemonSetList",
+     .short_names = NAMES("ds"), WORKLOAD, SUBRESOURCES(status_only), .fields = none},
+    {APPS, STORED("deployments"), .singular = "deployment", .kind = "Deployment", .list_kind = "DeploymentList",
+     .short_names = NAMES("deploy"), WORKLOAD, SUBRESOURCES(scalable_subs), .fields = none},
+    {APPS, STORED("replicasets"), .singular = "replicaset", .kind = "ReplicaSet", .list_kind = "ReplicaSetList",
+     .short_names = NAMES("rs"), WORKLOAD, SUBRESOURCES(scalable_subs), .fields = NAMES("status.replicas")},
+    {GROUP("batch"), STORED("jobs"), .singular = "job", .kind = "Job", .list_kind = "JobList", .short_names = none,
+     WORKLOAD, SUBRESOURCES(status_only), .fields = NAMES("status.successful")},
+    {GROUP("discovery.k8s.io"), STORED("endpointslices"), .singular = "endpointslice", .kind = "EndpointSlice",
+     .list_kind = "EndpointSliceList", .short_names = none, .categories = none, .namespaced = true, .verbs = VERBS_FULL,
+     .generation = GENERATION_NOT_METADATA, .unconditional_update = true, .fields = none},
+    {GROUP("policy"), STORED("poddisruptionbudgets"), .singular = "poddisruptionbudget", .kind = "PodDisruptionBudget",
+     .list_kind = "PodDisruptionBudgetList", .short_names = NAMES("pdb"), .categories = none, .namespaced = true,
+     .verbs = VERBS_FULL, SUBRESOURCES(status_only), .generation = GENERATION_SPEC, .has_status = true, .fields = none},
+    {GROUP("scheduling.k8s.io"), STORED("priorityclasses"), .singular = "priorityclass", .kind = "PriorityClass",
+     .list_kind = "PriorityClassList", .short_names = NAMES("pc"), .categories = none, .verbs = VERBS_FULL,
+     .generation = GENERATION_NOT_METADATA, .unconditional_update = true, .fields = none},
     {.group = "events.k8s.io",
      .version = "v1",
      .plural = "events",
@@ -473,6 +506,8 @@ static const char *real_path(const char *field) {
         return "spec.nodeName";
     if (str_eq(field, "source"))
         return "source.component";
+    if (str_eq(field, "status.successful"))
+        return "status.succeeded";
     return field;
 }
 

@@ -26,6 +26,12 @@ static void serve_get(struct call *c) {
         answer_fail(c->http, &c->fail);
         return;
     }
+    if (strcmp(c->path.subresource, "scale") == 0) {
+        size_t len;
+        _cleanup_(free_p) char *text = scale_text(rec, &len);
+        answer_json(c->http, 200, bytes_of(text, len), c->q.pretty);
+        return;
+    }
     if (c->form == FORM_UNMANAGED && !kind_needs_conversion(c->kind)) {
         answer_json(c->http, 200, record_text(rec), c->q.pretty);
         return;

@@ -12,7 +12,8 @@ struct waiting {
     const struct kind *kind;   /* referenced */
     enum answer_form form;
     enum table_include include;
-    bool pretty, status_only; /* a binding is answered with a Status */
+    bool pretty, status_only; /* bindings and evictions are answered with a Status */
+    bool scale;               /* answered with a Scale */
 };
 
 static void client_gone(void *arg) {
@@ -35,6 +36,12 @@ static void answer_removed(struct waiting *a, const struct write_result *res) {
 
 static void answer_object(struct waiting *a, const struct write_result *res) {
     _cleanup_(buf_free) struct buf out = BUF_INIT(TEXT_MAX);
+    if (a->scale) {
+        size_t len;
+        _cleanup_(free_p) char *text = scale_text(res->rec, &len);
+        answer_json(a->http, res->code, bytes_of(text, len), a->pretty);
+        return;
+    }
     render_object(&out, a->kind, res->rec, res->rev, a->form, a->include, true);
     answer_json(a->http, res->code, buf_bytes(&out), a->pretty);
 }
@@ -191,7 +198,8 @@ void serve_write(struct call *c, enum write_verb verb) {
     a->form = c->form;
     a->include = c->q.include;
     a->pretty = wants_pretty(r);
-    a->status_only = verb == WRITE_CREATE && strcmp(c->path.subresource, "binding") == 0;
+    a->status_only = verb == WRITE_CREATE && *c->path.subresource;
+    a->scale = strcmp(c->path.subresource, "scale") == 0;
     w.arg = a;
     if (write_submit(&w, &c->fail) < 0) {
         waiting_free(a);

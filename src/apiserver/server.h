@@ -17,6 +17,8 @@ struct controllers;
 struct authorizer;
 struct token_keeper;
 struct node_door;
+struct view;
+struct service_ips;
 
 struct apiserver {
     struct loop *loop;
@@ -27,6 +29,8 @@ struct apiserver {
     struct authorizer *authorizer;
     struct token_keeper *tokens;
     char *ca_pem; /* the certificate that verifies the server */
+    struct view *view; /* of pods, nodes and owners, for the controllers */
+    struct service_ips *service_ips;
     struct http_server *http;
     struct timer *tick;
     int64_t started_ms; /* monotonic */

@@ -80,6 +80,11 @@ struct resource *storage_resource(struct storage *s, const char *group, const ch
     return add_resource(s, s->next_resource_id, group, plural);
 }
 
+void storage_each_resource(struct storage *s, void (*fn)(void *arg, struct resource *r), void *arg) {
+    for (struct resource *r = s->resources; r; r = r->next)
+        fn(arg, r);
+}
+
 static struct resource *resource_by_id(struct storage *s, int64_t id) {
     for (struct resource *r = s->resources; r; r = r->next)
         if (r->id == id)

@@ -43,6 +43,7 @@ void storage_close(struct storage *s); /* commits what was submitted; calls no m
 
 /* Finds or makes the resource. */
 struct resource *storage_resource(struct storage *s, const char *group, const char *plural);
+void storage_each_resource(struct storage *s, void (*fn)(void *arg, struct resource *r), void *arg);
 
 /* The object as committed (for readers) and as it will be once everything submitted is committed (for deciding writes).
  * Borrowed, NULL if there is none. ns "" for cluster scope. */

@@ -70,6 +70,11 @@ void cell_int(struct cells *c, int64_t n) {
     buf_addf(c->out, "%lld", (long long)n);
 }
 
+void cell_bool(struct cells *c, bool value) {
+    separate(c);
+    buf_add_str(c->out, value ? "true" : "false");
+}
+
 void cell_null(struct cells *c) {
     cell_str(c, NULL);
 }

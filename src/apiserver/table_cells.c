@@ -331,27 +331,22 @@ static void binding_cells(struct cells *c, yyjson_val *o) {
 
 /* ---- layouts ---------------------------------------------------------------------------------------------------- */
 
-#define NAME \
-    { "Name", "string", "name", "Name must be unique within a namespace.", 0 }
-#define AGE \
-    { "Age", "string", "", "Time since creation.", 0 }
-
 static const struct table_column pod_columns[] = {
-    NAME,
+    TABLE_NAME,
     {"Ready", "string", "", "How many of the containers are ready.", 0},
     {"Status", "string", "", "The state of the pod in one word.", 0},
     {"Restarts", "string", "", "How often containers were restarted, and when last.", 0},
-    AGE,
+    TABLE_AGE,
     {"IP", "string", "", "The pod's address.", 1},
     {"Node", "string", "", "The node it runs on.", 1},
     {"Nominated Node", "string", "", "The node it may be moved to.", 1},
     {"Readiness Gates", "string", "", "How many of the readiness gates are passed.", 1},
 };
 static const struct table_column node_columns[] = {
-    NAME,
+    TABLE_NAME,
     {"Status", "string", "", "Whether the node is ready and schedulable.", 0},
     {"Roles", "string", "", "From the labels node-role.kubernetes.io/<role>.", 0},
-    AGE,
+    TABLE_AGE,
     {"Version", "string", "", "The agent's version.", 0},
     {"Internal-IP", "string", "", "The first internal address.", 1},
     {"External-IP", "string", "", "The first external address.", 1},
@@ -360,18 +355,18 @@ static const struct table_column node_columns[] = {
     {"Container-Runtime", "string", "", "The container runtime and its version.", 1},
 };
 static const struct table_column namespace_columns[] = {
-    NAME, {"Status", "string", "", "Active or Terminating.", 0}, AGE};
-static const struct table_column configmap_columns[] = {NAME, {"Data", "integer", "", "How many keys it has.", 0}, AGE};
+    TABLE_NAME, {"Status", "string", "", "Active or Terminating.", 0}, TABLE_AGE};
+static const struct table_column configmap_columns[] = {TABLE_NAME, {"Data", "integer", "", "How many keys it has.", 0}, TABLE_AGE};
 static const struct table_column secret_columns[] = {
-    NAME, {"Type", "string", "", "The type of the data.", 0}, {"Data", "integer", "", "How many keys it has.", 0}, AGE};
-static const struct table_column name_age_columns[] = {NAME, AGE};
-static const struct table_column lease_columns[] = {NAME, {"Holder", "string", "", "Who holds the lease.", 0}, AGE};
-static const struct table_column crd_columns[] = {NAME, {"Created At", "date", "", "When it was created.", 0}};
-static const struct table_column role_columns[] = {NAME, {"Created At", "date", "", "When it was created.", 0}};
+    TABLE_NAME, {"Type", "string", "", "The type of the data.", 0}, {"Data", "integer", "", "How many keys it has.", 0}, TABLE_AGE};
+static const struct table_column name_age_columns[] = {TABLE_NAME, TABLE_AGE};
+static const struct table_column lease_columns[] = {TABLE_NAME, {"Holder", "string", "", "Who holds the lease.", 0}, TABLE_AGE};
+static const struct table_column crd_columns[] = {TABLE_NAME, {"Created At", "date", "", "When it was created.", 0}};
+static const struct table_column role_columns[] = {TABLE_NAME, {"Created At", "date", "", "When it was created.", 0}};
 static const struct table_column binding_columns[] = {
-    NAME,
+    TABLE_NAME,
     {"Role", "string", "", "What it grants.", 0},
-    AGE,
+    TABLE_AGE,
     {"Users", "string", "", "The users that have the role.", 1},
     {"Groups", "string", "", "The groups that have the role.", 1},
     {"ServiceAccounts", "string", "", "The service accounts that have the role.", 1},
@@ -389,28 +384,29 @@ static const struct table_column event_columns[] = {
     {"Name", "string", "name", "The name of the event itself.", 1},
 };
 
-#define LAYOUT(group, plural, name) \
-    { group, plural, name##_columns, ARRAY_LEN(name##_columns), name##_cells }
 static const struct table_layout layouts[] = {
-    LAYOUT("", "pods", pod),
-    LAYOUT("", "nodes", node),
-    LAYOUT("", "namespaces", namespace),
-    LAYOUT("", "configmaps", configmap),
-    LAYOUT("", "secrets", secret),
-    LAYOUT("", "serviceaccounts", name_age),
-    LAYOUT("", "events", event),
-    LAYOUT("events.k8s.io", "events", event),
-    LAYOUT("coordination.k8s.io", "leases", lease),
-    LAYOUT("rbac.authorization.k8s.io", "roles", role),
-    LAYOUT("rbac.authorization.k8s.io", "clusterroles", role),
-    LAYOUT("rbac.authorization.k8s.io", "rolebindings", binding),
-    LAYOUT("rbac.authorization.k8s.io", "clusterrolebindings", binding),
-    LAYOUT("apiextensions.k8s.io", "customresourcedefinitions", crd),
+    TABLE_LAYOUT("", "pods", pod),
+    TABLE_LAYOUT("", "nodes", node),
+    TABLE_LAYOUT("", "namespaces", namespace),
+    TABLE_LAYOUT("", "configmaps", configmap),
+    TABLE_LAYOUT("", "secrets", secret),
+    TABLE_LAYOUT("", "serviceaccounts", name_age),
+    TABLE_LAYOUT("", "events", event),
+    TABLE_LAYOUT("events.k8s.io", "events", event),
+    TABLE_LAYOUT("coordination.k8s.io", "leases", lease),
+    TABLE_LAYOUT("rbac.authorization.k8s.io", "roles", role),
+    TABLE_LAYOUT("rbac.authorization.k8s.io", "clusterroles", role),
+    TABLE_LAYOUT("rbac.authorization.k8s.io", "rolebindings", binding),
+    TABLE_LAYOUT("rbac.authorization.k8s.io", "clusterrolebindings", binding),
+    TABLE_LAYOUT("apiextensions.k8s.io", "customresourcedefinitions", crd),
 };
 
 const struct table_layout *table_layout_of(const struct kind *k) {
     for (size_t i = 0; !k->custom && i < ARRAY_LEN(layouts); i++)
         if (str_eq(layouts[i].plural, k->plural) && str_eq(layouts[i].group, k->group))
             return &layouts[i];
+    for (size_t i = 0; !k->custom && i < workload_layouts_count; i++)
+        if (str_eq(workload_layouts[i].plural, k->plural) && str_eq(workload_layouts[i].group, k->group))
+            return &workload_layouts[i];
     return NULL;
 }

@@ -170,6 +170,8 @@ static void check_kind(const struct kind *k, yyjson_val *o, struct field_errors 
         validate_role(k, o, e);
     else if (str_eq(k->kind, "RoleBinding") || str_eq(k->kind, "ClusterRoleBinding"))
         validate_binding(k, o, e);
+    else
+        validate_workload(k, o, e);
 }
 
 void validate_create(const struct kind *k, yyjson_val *obj, struct field_errors *e, struct strlist *warnings) {
@@ -182,7 +184,7 @@ void validate_create(const struct kind *k, yyjson_val *obj, struct field_errors 
                               "behavior; a DNS label is recommended");
 }
 
-static void immutable(yyjson_val *o, yyjson_val *old, const char *a, const char *b, struct field_errors *e) {
+void validate_immutable(yyjson_val *o, yyjson_val *old, const char *a, const char *b, struct field_errors *e) {
     yyjson_val *now = b ? json_get(o, a, b) : json_get(o, a), *before = b ? json_get(old, a, b) : json_get(old, a);
     if (same_value(now, before))
         return;
@@ -194,7 +196,7 @@ static void immutable(yyjson_val *o, yyjson_val *old, const char *a, const char 
 static void set_once(yyjson_val *o, yyjson_val *old, const char *a, const char *b, struct field_errors *e) {
     yyjson_val *before = json_get(old, a, b);
     if (before && !(yyjson_is_str(before) && yyjson_get_len(before) == 0))
-        immutable(o, old, a, b, e);
+        validate_immutable(o, old, a, b, e);
 }
 
 static void check_kind_update(const struct kind *k, yyjson_val *o, yyjson_val *old, struct field_errors *e) {
@@ -205,7 +207,7 @@ static void check_kind_update(const struct kind *k, yyjson_val *o, yyjson_val *o
     } else if (str_eq(k->kind, "ConfigMap") || str_eq(k->kind, "Secret")) {
         validate_data_update(o, old, e);
         if (str_eq(k->kind, "Secret"))
-            immutable(o, old, "type", NULL, e);
+            validate_immutable(o, old, "type", NULL, e);
     } else if (str_eq(k->kind, "Node")) {
         set_once(o, old, "spec", "podCIDR", e);
         set_once(o, old, "spec", "podCIDRs", e);
@@ -214,12 +216,14 @@ static void check_kind_update(const struct kind *k, yyjson_val *o, yyjson_val *o
         if (!same_value(json_get(o, "roleRef"), json_get(old, "roleRef")))
             field_errors_value(e, FIELD_INVALID, "roleRef", json_get(o, "roleRef"), "cannot change roleRef");
     } else if (str_eq(k->kind, "CustomResourceDefinition")) {
-        immutable(o, old, "spec", "group", e);
-        immutable(o, old, "spec", "scope", e);
+        validate_immutable(o, old, "spec", "group", e);
+        validate_immutable(o, old, "spec", "scope", e);
         if (!same_value(json_get(o, "spec", "names", "plural"), json_get(old, "spec", "names", "plural")))
             field_errors_add(e, FIELD_INVALID, "spec.names.plural", "field is immutable");
         if (!same_value(json_get(o, "spec", "names", "kind"), json_get(old, "spec", "names", "kind")))
             field_errors_add(e, FIELD_INVALID, "spec.names.kind", "field is immutable");
+    } else {
+        validate_workload_update(k, o, old, e);
     }
 }
 

@@ -297,13 +297,17 @@ static void check_spec(struct pod_check *p) {
             invalid(p, "nodeSelector", key, FIELD_INVALID, "must be a label's key and value");
 }
 
-void validate_pod(yyjson_val *o, struct field_errors *e) {
-    struct pod_check p = {.spec = json_get(o, "spec"), .errors = e, .path = BUF_INIT(PATH_MAX_LEN)};
-    buf_add_str(&p.path, "spec");
+void validate_pod_spec(yyjson_val *spec, const char *path, struct field_errors *e) {
+    struct pod_check p = {.spec = spec, .errors = e, .path = BUF_INIT(PATH_MAX_LEN)};
+    buf_add_str(&p.path, path);
     check_spec(&p);
     strlist_free(&p.containers);
     strlist_free(&p.ports);
     buf_free(&p.path);
+}
+
+void validate_pod(yyjson_val *o, struct field_errors *e) {
+    validate_pod_spec(json_get(o, "spec"), "spec", e);
 }
 
 /* ---- updates ---------------------------------------------------------------------------------------------------- */

@@ -173,7 +173,7 @@ static int create_decoded(struct draft *t) {
         return -1;
     defaults_apply(k, t->d, t->obj);
     defaults_create(k, t->d, t->obj);
-    if (draft_validate(t, "") < 0 || admit_write(t) < 0)
+    if (admit_workload(t) < 0 || draft_validate(t, "") < 0 || admit_write(t) < 0)
         return -1;
     const char *name = json_mut_str(t->obj, "metadata", "name");
     struct record *there = storage_latest(t->w->s->storage, t->resource, t->w->ns, name);
@@ -187,6 +187,8 @@ static int create_decoded(struct draft *t) {
 static int write_create(struct draft *t) {
     if (strcmp(t->w->subresource, "binding") == 0)
         return write_binding(t);
+    if (strcmp(t->w->subresource, "eviction") == 0)
+        return write_eviction(t);
     return body_decode(t) < 0 ? -1 : create_decoded(t);
 }
 
@@ -211,13 +213,16 @@ static int write_change(struct draft *t) {
             return fail_not_found(t->f, k->group, k->plural, t->w->name);
         return write_create(t);
     }
+    if (strcmp(t->w->subresource, "scale") == 0)
+        return write_scale(t);
     if ((apply   ? apply_to_old(t)
          : patch ? body_patch(t)
                  : body_decode(t)) < 0 ||
         metadata_update(t) < 0 || separate_status(t) < 0)
         return -1;
     defaults_apply(k, t->d, t->obj);
-    if (draft_validate(t, t->w->subresource) < 0 || admit_write(t) < 0)
+    if (admit_workload(t) < 0 || draft_validate(t, t->w->subresource) < 0)
+    if (admit_workload(t) < 0 || draft_validate(t, t->w->subresource) < 0 || admit_write(t) < 0)
         return -1;
     settle_crd(t);
     update_generation(t);

@@ -108,3 +108,10 @@ int write_delete(struct draft *t) MUST_CHECK;
 bool nothing_holds(yyjson_mut_val *obj, const struct kind *k); /* deleting, and no finalizer or grace is left */
 /* subresource.c */
 int write_binding(struct draft *t) MUST_CHECK;
+/* eviction.c */
+int write_eviction(struct draft *t) MUST_CHECK;
+/* scale.c; t->old is there */
+int write_scale(struct draft *t) MUST_CHECK;
+char *scale_text(const struct record *rec, size_t *len); /* the Scale of a stored object; owned */
+/* admit_workloads.c: what a Service or Pod gets from what else there is */
+int admit_workload(struct draft *t) MUST_CHECK;

@@ -1,6 +1,7 @@
 #define LOG_COMPONENT "apiserver"
 #include "apiserver/controllers/controllers.h"
 
+#include "apiserver/controllers/view.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -12,8 +13,11 @@
 #define EVENT_MAX (16u << 10)
 
 static const struct controller_type *const types[] = {
-    &cluster_role_controller, &crd_controller,  &namespace_controller, &serviceaccount_controller,
-    &event_ttl_controller,    &node_controller, &scheduler_controller,
+    &cluster_role_controller, &crd_controller,         &namespace_controller,  &serviceaccount_controller,
+    &event_ttl_controller,   &node_controller,       &scheduler_controller,
+    &service_ips_controller, &deployment_controller, &replicaset_controller,
+    &daemonset_controller,   &job_controller,        &endpoints_controller,
+    &garbage_controller,     &pod_gc_controller,     &budget_controller,
 };
 
 struct controllers {
@@ -24,6 +28,7 @@ struct controllers {
 
 static void on_change(void *arg, const struct change *change) {
     struct controllers *c = arg;
+    view_change(c->s->view, change);
     for (size_t i = 0; i < ARRAY_LEN(types); i++)
         if (types[i]->change)
             types[i]->change(c->self[i], change);
@@ -39,6 +44,7 @@ static void on_commit(void *arg) {
 struct controllers *controllers_new(struct apiserver *s) {
     struct controllers *c = NEW(struct controllers);
     c->s = s;
+    s->view = view_new(s);
     for (size_t i = 0; i < ARRAY_LEN(types); i++)
         c->self[i] = types[i]->new (s);
     storage_on_change(s->storage, on_change, c);
@@ -51,6 +57,8 @@ void controllers_free(struct controllers *c) {
         return;
     for (size_t i = 0; i < ARRAY_LEN(types); i++)
         types[i]->free(c->self[i]);
+    view_free(c->s->view);
+    c->s->view = NULL;
     free(c);
 }
 
@@ -67,20 +75,33 @@ struct resource *controller_resource(struct apiserver *s, const char *group, con
     return storage_resource(s->storage, group, plural);
 }
 
-int controller_write(struct write *w, struct apiserver *s, const char *group, const char *version, const char *plural) {
-    struct fail f = {0};
+int controller_submit(struct write *w, struct apiserver *s, const struct kind *k, struct fail *f) {
     w->s = s;
-    w->kind = server_kind(s, group, version, plural);
+    w->kind = k;
     w->fields = FIELDS_IGNORE;
     if (!w->subresource)
         w->subresource = "";
     if (w->verb != WRITE_DELETE)
         w->delete.grace_s = -1;
-    if (write_submit(w, &f) == 0)
+    return write_submit(w, f);
+}
+
+int controller_write(struct write *w, struct apiserver *s, const char *group, const char *version, const char *plural) {
+    struct fail f = {0};
+    if (controller_submit(w, s, server_kind(s, group, version, plural), &f) == 0)
         return 0;
     log_debug("controller's write refused resource=%s name=%s/%s: %s", plural, w->ns, w->name, f.message);
     fail_clear(&f);
     return -1;
+}
+
+const struct kind *controller_kind(struct apiserver *s, const struct resource *r) {
+    for (size_t i = 0; i < kinds_count(s->kinds); i++) {
+        const struct kind *k = kinds_at(s->kinds, i);
+        if (strcmp(k->storage_plural, r->plural) == 0 && strcmp(k->storage_group, r->group) == 0)
+            return k;
+    }
+    return NULL;
 }
 
 void controller_delete(struct apiserver *s, const struct kind *k, const struct record *rec) {

@@ -23,7 +23,9 @@ struct controller_type {
     void (*free)(void *self);
 };
 extern const struct controller_type scheduler_controller, node_controller, namespace_controller,
-    serviceaccount_controller, event_ttl_controller, crd_controller, cluster_role_controller;
+    serviceaccount_controller, event_ttl_controller, crd_controller, replicaset_controller, deployment_controller,
+    daemonset_controller, job_controller, endpoints_controller, garbage_controller, pod_gc_controller,
+    service_ips_controller, budget_controller, cluster_role_controller;
 
 /* ---- for the controllers ---- */
 
@@ -33,6 +35,10 @@ struct resource *controller_resource(struct apiserver *s, const char *group, con
  * on; the next change brings the next look). 0 if done will be called. */
 int controller_write(struct write *w, struct apiserver *s, const char *group, const char *version, const char *plural);
 /* Deletes one object, with its default grace. */
+/* As controller_write, of a kind that is at hand; a refusal is the caller's, who clears f. */
+int controller_submit(struct write *w, struct apiserver *s, const struct kind *k, struct fail *f) MUST_CHECK;
+/* The kind whose objects the resource stores; NULL if it is served no more. */
+const struct kind *controller_kind(struct apiserver *s, const struct resource *r);
 void controller_delete(struct apiserver *s, const struct kind *k, const struct record *rec);
 bool record_deleting(const struct record *rec);
 

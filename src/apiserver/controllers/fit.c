@@ -8,19 +8,22 @@ static const char *text(yyjson_val *v, const char *key) {
     return str_or(json_str(v, key), "");
 }
 
+bool fit_tolerates_one(yyjson_val *t, const char *key, const char *value, const char *effect) {
+    const char *t_key = text(t, "key"), *t_effect = text(t, "effect");
+    bool exists = strcmp(text(t, "operator"), "Exists") == 0;
+    if (*t_effect && strcmp(t_effect, effect) != 0)
+        return false;
+    if (!*t_key && exists)
+        return true;
+    return strcmp(t_key, key) == 0 && (exists || strcmp(text(t, "value"), value) == 0);
+}
+
 bool fit_tolerates(yyjson_val *tolerations, const char *key, const char *value, const char *effect) {
     size_t i, n;
     yyjson_val *t;
-    yyjson_arr_foreach (tolerations, i, n, t) {
-        const char *t_key = text(t, "key"), *t_effect = text(t, "effect");
-        bool exists = strcmp(text(t, "operator"), "Exists") == 0;
-        if (*t_effect && strcmp(t_effect, effect) != 0)
-            continue;
-        if (!*t_key && exists)
+    yyjson_arr_foreach (tolerations, i, n, t)
+        if (fit_tolerates_one(t, key, value, effect))
             return true;
-        if (strcmp(t_key, key) == 0 && (exists || strcmp(text(t, "value"), value) == 0))
-            return true;
-    }
     return false;
 }
 
@@ -89,7 +92,7 @@ static bool affinity_met(yyjson_val *pod, yyjson_val *node) {
     return false;
 }
 
-static bool selector_met(yyjson_val *pod, yyjson_val *node) {
+bool fit_selected(yyjson_val *pod, yyjson_val *node) {
     size_t i, n;
     yyjson_val *key, *value, *labels = json_get(node, "metadata", "labels");
     yyjson_obj_foreach (json_get(pod, "spec", "nodeSelector"), i, n, key, value)
@@ -115,6 +118,35 @@ static bool taints_tolerated(yyjson_val *pod, yyjson_val *node, char *reason) {
     return true;
 }
 
+static int64_t untolerated(yyjson_val *pod, yyjson_val *node, const char *wanted) {
+    yyjson_val *tolerations = json_get(pod, "spec", "tolerations"), *t;
+    size_t i, n;
+    int64_t count = 0;
+    yyjson_arr_foreach (json_get(node, "spec", "taints"), i, n, t)
+        count += strcmp(text(t, "effect"), wanted) == 0 &&
+                 !fit_tolerates(tolerations, text(t, "key"), text(t, "value"), wanted);
+    return count;
+}
+
+bool fit_stays(yyjson_val *pod, yyjson_val *node) {
+    return untolerated(pod, node, "NoExecute") == 0;
+}
+
+int64_t fit_unwelcome(yyjson_val *pod, yyjson_val *node) {
+    return untolerated(pod, node, "PreferNoSchedule");
+}
+
+int64_t fit_preference(yyjson_val *pod, yyjson_val *node) {
+    size_t i, n;
+    int64_t sum = 0;
+    yyjson_val *p;
+    yyjson_arr_foreach (
+        json_get(pod, "spec", "affinity", "nodeAffinity", "preferredDuringSchedulingIgnoredDuringExecution"), i, n, p)
+        if (term_met(yyjson_obj_get(p, "preference"), node))
+            sum += json_int_or(json_get(p, "weight"), 0);
+    return sum;
+}
+
 bool fit_node(yyjson_val *pod, yyjson_val *node, bool ready, char *reason) {
     yyjson_val *tolerations = json_get(pod, "spec", "tolerations");
     if (yyjson_is_true(json_get(node, "spec", "unschedulable")) &&
@@ -122,7 +154,7 @@ bool fit_node(yyjson_val *pod, yyjson_val *node, bool ready, char *reason) {
         snprintf(reason, FIT_REASON_SIZE, "node(s) were unschedulable");
         return false;
     }
-    if (!selector_met(pod, node)) {
+    if (!fit_selected(pod, node)) {
         snprintf(reason, FIT_REASON_SIZE, "node(s) didn't match Pod's node affinity/selector");
         return false;
     }

@@ -1,140 +1,62 @@
-/* The scheduler: pods that name no node get the fitting, ready node with the fewest pods (embedded-api.md 6.1).
+/* The scheduler: pods that name no node get the node that fits and scores best (embedded-api.md 6.1), by priority, then
+ * age.
  *
- * Pods and nodes are followed as they change; what the filters look at is kept for each node, so that a pod costs a
- * walk over the nodes and no parsing. A pod that fits nowhere is looked at again when a node changes in a way that
- * matters. */
+ * What nodes have and pods ask for stands in the view, so that a pod costs a walk over the nodes and no parsing but its
+ * own. A pod that fits nowhere is looked at again when something changed that may help: a node, room on one, or the pod
+ * itself. */
 #define LOG_COMPONENT "scheduler"
-#include "apiserver/controllers/controllers.h"
-
 #include "apiserver/controllers/fit.h"
+#include "apiserver/controllers/view.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "kube/object.h"
-#include "kube/quantity.h"
 
-#include <inttypes.h>
-#include <uthash.h>
+#include <utlist.h>
 
 #define AT_ONCE 64 /* pods decided before the loop does something else */
 #define REASONS_MAX 16
 
-struct node {
-    char *name;
-    yyjson_doc *doc; /* what fit_node needs; NULL: there is no such node (yet), only pods that name it */
-    char *text;      /* of doc, to see whether it changed */
-    bool ready;
-    int64_t max_pods;
-    int64_t pods; /* bound and not finished; with those being bound */
-    UT_hash_handle hh;
-};
-
 struct waiting_pod {
     char *ns, *name;
-    uint64_t seen_nodes; /* generation of the nodes that it did not fit on; 0: not tried */
-    char *told;          /* the message it was given */
+    int64_t priority, created_s;
+    uint64_t seen; /* generation of the cluster that it did not fit in; 0: not tried */
+    char *told;    /* the message it was given */
     UT_hash_handle hh;
     char key[];
 };
 
+struct assumed { /* what pods ask for that are being bound to a node */
+    char *node;
+    struct amounts amounts;
+    unsigned pods;
+    UT_hash_handle hh;
+};
+
 struct scheduler {
     struct apiserver *s;
-    struct resource *pods, *node_objects;
-    struct node *nodes;
-    struct waiting_pod *waiting; /* in the order they came */
-    uint64_t nodes_generation;
-    bool dirty;
+    struct view *view;
+    struct resource *pods;
+    struct waiting_pod *waiting;
+    struct assumed *assumed;
+    struct binding *bindings;
+    uint64_t generation; /* of what may help a pod that waits */
+    bool dirty, unsorted;
     struct timer *again;
 };
 
 struct binding { /* on its way to the disk */
     struct scheduler *sch;
-    char *ns, *name, *uid, *node;
+    char *ns, *name, *uid, *node, *owner;
+    struct amounts requests;
+    bool has_ports;
+    struct binding *prev, *next;
 };
 
-/* ---- nodes ---- */
-
-static struct node *node_get(struct scheduler *sch, const char *name) {
-    struct node *n;
-    HASH_FIND_STR(sch->nodes, name, n);
-    if (n)
-        return n;
-    n = NEW(struct node);
-    n->name = xstrdup(name);
-    HASH_ADD_KEYPTR(hh, sch->nodes, n->name, strlen(n->name), n);
-    return n;
-}
-
-static bool node_ready(yyjson_val *node) {
-    size_t i, n;
-    yyjson_val *c;
-    yyjson_arr_foreach (json_get(node, "status", "conditions"), i, n, c)
-        if (str_eq(json_str(c, "type"), "Ready"))
-            return str_eq(json_str(c, "status"), "True");
-    return false;
-}
-
-static int64_t node_max_pods(yyjson_val *node) {
-    struct quantity q;
-    yyjson_val *v = json_get(node, "status", "allocatable", "pods");
-    if (yyjson_is_int(v))
-        return json_int_or(v, INT64_MAX);
-    if (!yyjson_is_str(v) || quantity_parse(bytes_str(yyjson_get_str(v)), &q, NULL) < 0)
-        return INT64_MAX;
-    return quantity_value(q);
-}
-
-static void copy_member(yyjson_mut_doc *d, yyjson_mut_val *to, yyjson_val *from, const char *key) {
-    yyjson_val *v = yyjson_obj_get(from, key);
-    if (v)
-        json_set(d, to, key, yyjson_val_mut_copy(d, v));
-}
-
-/* The part of the node that decides. Owned text. */
-static char *relevant(yyjson_val *node, bool ready, int64_t max_pods, size_t *len) {
-    _cleanup_(yyjson_mut_doc_free_p) yyjson_mut_doc *d = yyjson_mut_doc_new(NULL);
-    yyjson_mut_val *root = yyjson_mut_obj(d);
-    yyjson_mut_val *meta = json_ensure_obj(d, root, "metadata"), *spec = json_ensure_obj(d, root, "spec");
-    copy_member(d, meta, yyjson_obj_get(node, "metadata"), "name");
-    copy_member(d, meta, yyjson_obj_get(node, "metadata"), "labels");
-    copy_member(d, spec, yyjson_obj_get(node, "spec"), "taints");
-    copy_member(d, spec, yyjson_obj_get(node, "spec"), "unschedulable");
-    json_set_bool(d, root, "ready", ready);
-    json_set_int(d, root, "maxPods", max_pods);
-    return json_write_mut(root, len);
-}
-
-static void node_changed(struct scheduler *sch, const struct record *old, const struct record *new_) {
-    struct node *n = node_get(sch, new_ ? new_->name : old->name);
-    char *text = NULL;
-    size_t len = 0;
-    if (new_) {
-        _cleanup_(yyjson_doc_free_p) yyjson_doc *doc = record_parse(new_);
-        yyjson_val *node = yyjson_doc_get_root(doc);
-        n->ready = node_ready(node);
-        n->max_pods = node_max_pods(node);
-        text = relevant(node, n->ready, n->max_pods, &len);
-    }
-    if (str_eq(text, n->text)) {
-        free(text);
-        return;
-    }
-    free(n->text);
-    yyjson_doc_free(n->doc);
-    n->text = text;
-    n->doc = text ? yyjson_read(text, len, 0) : NULL;
-    sch->nodes_generation++;
-    sch->dirty = true;
-}
-
-/* ---- pods ---- */
-
-static char *pod_key(const char *ns, const char *name) {
-    return xasprintf("%s/%s", ns, name);
-}
+/* ---- pods that wait ---- */
 
 static void waiting_remove(struct scheduler *sch, const char *ns, const char *name) {
-    _cleanup_(free_p) char *key = pod_key(ns, name);
+    _cleanup_(free_p) char *key = xasprintf("%s/%s", ns, name);
     struct waiting_pod *p;
     HASH_FIND_STR(sch->waiting, key, p);
     if (!p)
@@ -146,70 +68,50 @@ static void waiting_remove(struct scheduler *sch, const char *ns, const char *na
     free(p);
 }
 
-static void waiting_add(struct scheduler *sch, const char *ns, const char *name) {
-    _cleanup_(free_p) char *key = pod_key(ns, name);
+static void waiting_add(struct scheduler *sch, const struct pod_view *pod) {
     struct waiting_pod *p;
-    HASH_FIND_STR(sch->waiting, key, p);
+    HASH_FIND_STR(sch->waiting, pod->key, p);
     if (!p) {
-        p = xcalloc(1, sizeof(*p) + strlen(key) + 1);
-        memcpy(p->key, key, strlen(key) + 1);
-        p->ns = xstrdup(ns);
-        p->name = xstrdup(name);
+        p = xcalloc(1, sizeof(*p) + strlen(pod->key) + 1);
+        memcpy(p->key, pod->key, strlen(pod->key) + 1);
+        p->ns = xstrdup(pod->rec->ns);
+        p->name = xstrdup(pod->rec->name);
+        p->priority = pod->priority;
+        p->created_s = pod->created_s;
         HASH_ADD_KEYPTR(hh, sch->waiting, p->key, strlen(p->key), p);
+        sch->unsorted = true;
     }
+    p->seen = 0; /* it may have changed */
     sch->dirty = true;
 }
 
-struct pod_state {
-    char node[256]; /* "" if none, or if it is finished */
-    bool wants_node;
-};
-
-static struct pod_state pod_state_of(const struct record *rec) {
-    struct pod_state st = {.node = ""};
-    if (!rec)
-        return st;
-    _cleanup_(yyjson_doc_free_p) yyjson_doc *doc = record_parse(rec);
-    yyjson_val *pod = yyjson_doc_get_root(doc);
-    const char *node = str_or(json_str(pod, "spec", "nodeName"), "");
-    const char *phase = str_or(json_str(pod, "status", "phase"), "");
-    bool finished = strcmp(phase, "Succeeded") == 0 || strcmp(phase, "Failed") == 0;
-    st.wants_node =
-        !*node && !finished && !object_deleting(pod) &&
-        yyjson_arr_size(json_get(pod, "spec", "schedulingGates")) == 0 &&
-        strcmp(str_or(json_str(pod, "spec", "schedulerName"), "default-scheduler"), "default-scheduler") == 0;
-    if (*node && !finished && strlen(node) < sizeof(st.node))
-        memcpy(st.node, node, strlen(node) + 1);
-    return st;
+static int by_priority(const struct waiting_pod *a, const struct waiting_pod *b) {
+    if (a->priority != b->priority)
+        return a->priority > b->priority ? -1 : 1;
+    return a->created_s != b->created_s ? (a->created_s < b->created_s ? -1 : 1) : strcmp(a->key, b->key);
 }
 
-static void pod_changed(struct scheduler *sch, const struct record *old, const struct record *new_) {
-    struct pod_state was = pod_state_of(old), is = pod_state_of(new_);
-    const struct record *key = new_ ? new_ : old;
-    if (strcmp(was.node, is.node) != 0) {
-        if (*was.node) {
-            node_get(sch, was.node)->pods--;
-            sch->nodes_generation++; /* there may be room now */
-            sch->dirty = true;
-        }
-        if (*is.node)
-            node_get(sch, is.node)->pods++;
-    }
-    if (is.wants_node)
-        waiting_add(sch, key->ns, key->name);
-    else
-        waiting_remove(sch, key->ns, key->name);
+static void room_changed(struct scheduler *sch) {
+    sch->generation++;
+    sch->dirty = true;
 }
 
-static void change(void *self, const struct change *c) {
+static void pod_changed(void *self, const struct pod_view *was, struct pod_view *is) {
     struct scheduler *sch = self;
-    if (c->resource == sch->pods)
-        pod_changed(sch, c->old, c->new_);
-    else if (c->resource == sch->node_objects)
-        node_changed(sch, c->old, c->new_);
+    bool held = was && *was->node && !pod_finished(was), holds = is && *is->node && !pod_finished(is);
+    if (held && !holds)
+        room_changed(sch);
+    if (is && is->wants_node)
+        waiting_add(sch, is);
+    else
+        waiting_remove(sch, (is ? is : was)->rec->ns, (is ? is : was)->rec->name);
 }
 
-/* ---- deciding ---- */
+static void node_changed(void *self, struct node_view *node, bool existed) {
+    room_changed(self);
+}
+
+/* ---- does it fit ---- */
 
 struct reasons {
     struct {
@@ -232,74 +134,215 @@ static void count_reason(struct reasons *r, const char *why) {
     r->items[r->n++].count = 1;
 }
 
-/* The fitting node with the fewest pods, NULL if there is none. */
-static struct node *choose(struct scheduler *sch, yyjson_val *pod, struct reasons *why) {
-    struct node *best = NULL, *n, *tmp;
-    HASH_ITER (hh, sch->nodes, n, tmp) {
+static int64_t assumed_amount(struct scheduler *sch, const char *node, const char *resource) {
+    struct assumed *a = NULL;
+    if (sch->assumed)
+        HASH_FIND_STR(sch->assumed, node, a);
+    return a ? amounts_get(&a->amounts, resource, 0) : 0;
+}
+
+static int64_t in_use(struct scheduler *sch, const struct node_view *n, const char *resource) {
+    return amounts_get(&n->used, resource, 0) + assumed_amount(sch, n->name, resource);
+}
+
+/* A node that does not say how many pods it takes takes any number; what else it does not name it does not have. */
+static bool has_room(struct scheduler *sch, const struct pod_view *pod, const struct node_view *n, char *why) {
+    for (size_t i = 0; i < pod->requests.count; i++) {
+        const struct amount *r = &pod->requests.items[i];
+        bool is_pods = strcmp(r->name, "pods") == 0;
+        if (r->value <= 0)
+            continue;
+        int64_t has = amounts_get(&n->allocatable, r->name, is_pods ? INT64_MAX : 0);
+        if (in_use(sch, n, r->name) <= has - r->value)
+            continue;
+        if (is_pods)
+            snprintf(why, FIT_REASON_SIZE, "Too many pods");
+        else
+            snprintf(why, FIT_REASON_SIZE, "Insufficient %.200s", r->name);
+        return false;
+    }
+    return true;
+}
+
+static bool any_ip(const char *ip) {
+    return !*ip || strcmp(ip, "0.0.0.0") == 0;
+}
+
+static bool ports_free(const struct pod_view *pod, const struct node_view *n) {
+    for (const struct pod_view *p = pod->n_ports ? n->pods : NULL; p; p = p->node_next)
+        for (size_t i = 0; i < p->n_ports && !pod_finished(p); i++)
+            for (size_t j = 0; j < pod->n_ports; j++) {
+                const struct host_port *a = &p->ports[i], *b = &pod->ports[j];
+                if (a->port == b->port && strcmp(a->protocol, b->protocol) == 0 &&
+                    (any_ip(a->ip) || any_ip(b->ip) || strcmp(a->ip, b->ip) == 0))
+                    return false;
+            }
+    return true;
+}
+
+static bool fits(struct scheduler *sch, const struct pod_view *view, yyjson_val *pod, const struct node_view *n,
+                 char *why) {
+    if (!fit_node(pod, yyjson_doc_get_root(n->doc), n->ready, why) || !has_room(sch, view, n, why))
+        return false;
+    if (ports_free(view, n))
+        return true;
+    snprintf(why, FIT_REASON_SIZE, "node(s) didn't have free ports for the requested pod ports");
+    return false;
+}
+
+/* ---- which is best ---- */
+
+/* How much of a resource would be left, in hundredths; 100 where the node does not say what it has. */
+static int64_t share_left(struct scheduler *sch, const struct pod_view *pod, const struct node_view *n,
+                          const char *resource) {
+    int64_t has = amounts_get(&n->allocatable, resource, 0);
+    if (has <= 0)
+        return 100;
+    int64_t left = has - in_use(sch, n, resource) - amounts_get(&pod->requests, resource, 0);
+    return left <= 0 ? 0 : (int64_t)((double)left / (double)has * 100);
+}
+
+/* Each part in hundredths, weighed as Kubernetes does. The number of pods decides where nothing else does. */
+static int64_t score(struct scheduler *sch, const struct pod_view *view, yyjson_val *pod, const struct node_view *n) {
+    yyjson_val *node = yyjson_doc_get_root(n->doc);
+    int64_t preference = fit_preference(pod, node), unwelcome = fit_unwelcome(pod, node);
+    int64_t room = (share_left(sch, view, n, "cpu") + share_left(sch, view, n, "memory")) / 2;
+    int64_t spread = n->siblings > 10 ? 0 : 100 - 10 * n->siblings;
+    int64_t total = 2 * (preference > 100 ? 100 : preference) + 3 * (unwelcome > 0 ? 0 : 100) + room + 2 * spread;
+    return total * 100000 - in_use(sch, n, "pods");
+}
+
+/* How many pods of the same owner each node has. */
+static void count_siblings(struct scheduler *sch, const struct pod_view *pod) {
+    struct node_view *n;
+    for (n = view_nodes(sch->view); n; n = n->hh.next)
+        n->siblings = 0;
+    if (!*pod->owner_uid)
+        return;
+    for (struct pod_view *p = view_pods_of(sch->view, pod->owner_uid); p; p = p->owner_next)
+        if (*p->node && pod_active(p) && (n = view_node(sch->view, p->node)))
+            n->siblings++;
+    for (struct binding *b = sch->bindings; b; b = b->next)
+        if (strcmp(b->owner, pod->owner_uid) == 0 && (n = view_node(sch->view, b->node)))
+            n->siblings++;
+}
+
+/* NULL if it fits nowhere. */
+static struct node_view *choose(struct scheduler *sch, const struct pod_view *view, yyjson_val *pod,
+                                struct reasons *why) {
+    struct node_view *best = NULL;
+    int64_t best_score = 0;
+    count_siblings(sch, view);
+    for (struct node_view *n = view_nodes(sch->view); n; n = n->hh.next) {
         char reason[FIT_REASON_SIZE];
         if (!n->doc)
             continue;
         why->nodes++;
-        if (!fit_node(pod, yyjson_doc_get_root(n->doc), n->ready, reason))
+        if (!fits(sch, view, pod, n, reason)) {
             count_reason(why, reason);
-        else if (n->pods >= n->max_pods)
-            count_reason(why, "Too many pods");
-        else if (!best || n->pods < best->pods)
+            continue;
+        }
+        int64_t s = score(sch, view, pod, n);
+        if (!best || s > best_score) {
             best = n;
+            best_score = s;
+        }
     }
     return best;
 }
+
+/* ---- binding ---- */
 
 static void about_pod(struct event_about *about, const char *ns, const char *name, const char *uid) {
     *about = (struct event_about){"v1", "Pod", ns, name, uid};
 }
 
+static void assume(struct scheduler *sch, const char *node, const struct amounts *requests, int sign) {
+    struct assumed *a;
+    HASH_FIND_STR(sch->assumed, node, a);
+    if (!a) {
+        a = NEW(struct assumed);
+        a->node = xstrdup(node);
+        HASH_ADD_KEYPTR(hh, sch->assumed, a->node, strlen(a->node), a);
+    }
+    amounts_add(&a->amounts, requests, sign);
+    a->pods += (unsigned)sign;
+    if (a->pods > 0)
+        return;
+    HASH_DEL(sch->assumed, a);
+    amounts_free(&a->amounts);
+    free(a->node);
+    free(a);
+}
+
 static void binding_free(struct binding *b) {
+    DL_DELETE(b->sch->bindings, b);
+    assume(b->sch, b->node, &b->requests, -1);
+    amounts_free(&b->requests);
     free(b->ns);
     free(b->name);
     free(b->uid);
     free(b->node);
+    free(b->owner);
     free(b);
 }
 
-/* The pod's own change has told the node's count meanwhile, so the assumption goes either way. */
+/* The pod's own change has told the view meanwhile, so the assumption goes either way. */
 static void bound(void *arg, struct write_result *r) {
     struct binding *b = arg;
     struct scheduler *sch = b->sch;
-    node_get(sch, b->node)->pods--;
     if (r->fail.code) {
         log_debug("pod not bound pod=%s/%s node=%s: %s", b->ns, b->name, b->node, r->fail.message);
-        struct record *rec = storage_latest(sch->s->storage, sch->pods, b->ns, b->name);
-        if (pod_state_of(rec).wants_node)
-            waiting_add(sch, b->ns, b->name);
+        struct pod_view *p = view_pod(sch->view, b->ns, b->name);
+        if (p && p->wants_node)
+            waiting_add(sch, p);
     } else {
         struct event_about about;
         about_pod(&about, b->ns, b->name, b->uid);
         _cleanup_(free_p) char *message = xasprintf("Successfully assigned %s/%s to %s", b->ns, b->name, b->node);
         controller_event(sch->s, &about, "Normal", "Scheduled", "default-scheduler", message);
     }
+    if (b->has_ports)
+        room_changed(sch); /* others with ports have waited for this one */
     binding_free(b);
+    if (sch->dirty)
+        timer_set(sch->again, 0);
 }
 
-static void bind_pod(struct scheduler *sch, const struct record *rec, yyjson_val *pod, struct node *node) {
+static void bind_pod(struct scheduler *sch, const struct pod_view *view, yyjson_val *pod, struct node_view *node) {
     struct binding *b = NEW(struct binding);
-    *b = (struct binding){sch, xstrdup(rec->ns), xstrdup(rec->name), xstrdup(object_uid(pod)), xstrdup(node->name)};
+    *b = (struct binding){.sch = sch,
+                          .ns = xstrdup(view->rec->ns),
+                          .name = xstrdup(view->rec->name),
+                          .uid = xstrdup(object_uid(pod)),
+                          .node = xstrdup(node->name),
+                          .owner = xstrdup(view->owner_uid),
+                          .has_ports = view->n_ports > 0};
+    amounts_add(&b->requests, &view->requests, 1);
+    DL_APPEND(sch->bindings, b);
+    assume(sch, b->node, &b->requests, 1);
     _cleanup_(free_p) char *body =
         xasprintf("{\"target\":{\"kind\":\"Node\",\"name\":\"%s\"},\"metadata\":{\"uid\":\"%s\"}}", node->name, b->uid);
     struct write w = {.verb = WRITE_CREATE,
-                      .ns = rec->ns,
-                      .name = rec->name,
+                      .ns = b->ns,
+                      .name = b->name,
                       .subresource = "binding",
                       .body = bytes_str(body),
                       .done = bound,
                       .arg = b};
-    node->pods++; /* assumed, so that the next pod sees it */
     waiting_remove(sch, b->ns, b->name);
-    if (controller_write(&w, sch->s, "", "v1", "pods") < 0) {
-        node->pods--;
-        binding_free(b);
-    }
+    if (controller_write(&w, sch->s, "", "v1", "pods") < 0)
+        binding_free(b); /* it has changed, which brings the next look */
 }
+
+static bool ports_in_flight(const struct scheduler *sch) {
+    for (const struct binding *b = sch->bindings; b; b = b->next)
+        if (b->has_ports)
+            return true;
+    return false;
+}
+
+/* ---- telling ---- */
 
 /* "0/3 nodes are available: 1 node(s) were not ready, 2 node(s) were unschedulable." Owned. */
 static char *explain(const struct reasons *r) {
@@ -341,7 +384,7 @@ static void set_condition(struct scheduler *sch, const struct record *rec, const
 /* Tells the pod why it waits; once for each reason. */
 static void tell_unschedulable(struct scheduler *sch, struct waiting_pod *p, const struct record *rec, yyjson_val *pod,
                                char *message) {
-    p->seen_nodes = sch->nodes_generation;
+    p->seen = sch->generation;
     if (str_eq(p->told, message)) {
         free(message);
         return;
@@ -354,36 +397,43 @@ static void tell_unschedulable(struct scheduler *sch, struct waiting_pod *p, con
     controller_event(sch->s, &about, "Warning", "FailedScheduling", "default-scheduler", message);
 }
 
+/* ---- one pod ---- */
+
 static void schedule(struct scheduler *sch, struct waiting_pod *p) {
-    struct record *rec = storage_latest(sch->s->storage, sch->pods, p->ns, p->name);
-    if (!rec || !pod_state_of(rec).wants_node) {
-        p->seen_nodes = sch->nodes_generation;
+    struct pod_view *view = view_pod(sch->view, p->ns, p->name);
+    struct record *latest = storage_latest(sch->s->storage, sch->pods, p->ns, p->name);
+    p->seen = sch->generation;
+    if (!view || !view->wants_node || view->rec != latest)
         return; /* its change is on the way */
-    }
-    _cleanup_(yyjson_doc_free_p) yyjson_doc *doc = record_parse(rec);
+    if (view->n_ports && ports_in_flight(sch))
+        return;
+    _cleanup_(yyjson_doc_free_p) yyjson_doc *doc = record_parse(view->rec);
     yyjson_val *pod = yyjson_doc_get_root(doc);
     const char *unsupported = fit_unsupported(pod);
     if (unsupported) {
-        tell_unschedulable(sch, p, rec, pod, xstrdup(unsupported));
+        tell_unschedulable(sch, p, view->rec, pod, xstrdup(unsupported));
         return;
     }
     struct reasons why = {0};
-    struct node *n = choose(sch, pod, &why);
+    struct node_view *n = choose(sch, view, pod, &why);
     if (n)
-        bind_pod(sch, rec, pod, n);
+        bind_pod(sch, view, pod, n);
     else
-        tell_unschedulable(sch, p, rec, pod, explain(&why));
+        tell_unschedulable(sch, p, view->rec, pod, explain(&why));
 }
 
 static void work(void *self) {
     struct scheduler *sch = self;
     unsigned n = 0;
-    if (!sch->dirty)
+    if (!sch->dirty || sch->s->stopping)
         return;
     sch->dirty = false;
+    if (sch->unsorted)
+        HASH_SORT(sch->waiting, by_priority);
+    sch->unsorted = false;
     struct waiting_pod *p, *tmp;
     HASH_ITER (hh, sch->waiting, p, tmp) {
-        if (p->seen_nodes == sch->nodes_generation)
+        if (p->seen == sch->generation)
             continue;
         if (n++ == AT_ONCE) {
             sch->dirty = true;
@@ -396,43 +446,29 @@ static void work(void *self) {
 
 /* ---- life ---- */
 
-static void load_node(void *self, struct record *rec) {
-    node_changed(self, NULL, rec);
-}
-
-static void load_pod(void *self, struct record *rec) {
-    pod_changed(self, NULL, rec);
-}
-
 static void *new (struct apiserver *s) {
     struct scheduler *sch = NEW(struct scheduler);
     sch->s = s;
-    sch->nodes_generation = 1;
+    sch->view = s->view;
+    sch->generation = 1;
     sch->pods = controller_resource(s, "", "pods");
-    sch->node_objects = controller_resource(s, "", "nodes");
     sch->again = timer_new(s->loop, work, sch);
-    recordmap_each(&sch->node_objects->objects, NULL, load_node, sch);
-    recordmap_each(&sch->pods->objects, NULL, load_pod, sch);
-    sch->dirty = true;
+    view_listen(s->view, (struct view_listener){.pod = pod_changed, .node = node_changed, .self = sch});
+    for (struct pod_view *p = view_pods(s->view); p; p = p->hh.next)
+        if (p->wants_node)
+            waiting_add(sch, p);
     return sch;
 }
 
 static void release(void *self) {
     struct scheduler *sch = self;
-    struct node *n, *n_tmp;
     struct waiting_pod *p, *p_tmp;
     timer_free(sch->again);
-    HASH_ITER (hh, sch->nodes, n, n_tmp) {
-        HASH_DEL(sch->nodes, n);
-        yyjson_doc_free(n->doc);
-        free(n->text);
-        free(n->name);
-        free(n);
-    }
+    while (sch->bindings)
+        binding_free(sch->bindings);
     HASH_ITER (hh, sch->waiting, p, p_tmp)
         waiting_remove(sch, p->ns, p->name);
     free(sch);
 }
 
-const struct controller_type scheduler_controller = {
-    .name = "scheduler", .new = new, .change = change, .work = work, .free = release};
+const struct controller_type scheduler_controller = {.name = "scheduler", .new = new, .work = work, .free = release};
