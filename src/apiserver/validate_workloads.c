@@ -92,7 +92,6 @@ static bool check_amount(yyjson_val *v, const char *field, struct field_errors *
 /* ---- kinds ---- */
 
 static void check_deployment(yyjson_val *o, struct field_errors *e) {
-    static const char *const strategies[] = {"Recreate", "RollingUpdate", NULL};
     yyjson_val *strategy = json_get(o, "spec", "strategy"), *rolling = json_get(strategy, "rollingUpdate");
     check_selector(o, e);
     check_template(o, e);
@@ -101,7 +100,6 @@ static void check_deployment(yyjson_val *o, struct field_errors *e) {
     AT_LEAST(o, 0, e, "spec", "minReadySeconds");
     AT_LEAST(o, 0, e, "spec", "revisionHistoryLimit");
     AT_LEAST(o, 0, e, "spec", "progressDeadlineSeconds");
-    allowed_only(json_get(strategy, "type"), "spec.strategy.type", strategies, e);
     int64_t deadline = json_int_or(json_get(o, "spec", "progressDeadlineSeconds"), 600);
     if (deadline <= json_int_or(json_get(o, "spec", "minReadySeconds"), 0))
         field_errors_value(e, FIELD_INVALID, "spec.progressDeadlineSeconds",
@@ -127,14 +125,12 @@ static void check_replicaset(yyjson_val *o, struct field_errors *e) {
 }
 
 static void check_daemonset(yyjson_val *o, struct field_errors *e) {
-    static const char *const strategies[] = {"OnDelete", "RollingUpdate", NULL};
     yyjson_val *rolling = json_get(o, "spec", "updateStrategy", "rollingUpdate");
     check_selector(o, e);
     check_template(o, e);
     restarts_always(o, e);
     AT_LEAST(o, 0, e, "spec", "minReadySeconds");
     AT_LEAST(o, 0, e, "spec", "revisionHistoryLimit");
-    allowed_only(json_get(o, "spec", "updateStrategy", "type"), "spec.updateStrategy.type", strategies, e);
     if (!rolling)
         return;
     bool none =
@@ -179,10 +175,8 @@ static void check_job(yyjson_val *o, struct field_errors *e) {
 /* ---- Services ---- */
 
 static void check_service_port(yyjson_val *port, size_t i, bool named, struct strlist *seen, struct field_errors *e) {
-    static const char *const protocols[] = {"SCTP", "TCP", "UDP", NULL};
     _cleanup_(free_p) char *at = xasprintf("spec.ports[%zu]", i), *number_at = xasprintf("%s.port", at),
-                           *name_at = xasprintf("%s.name", at), *protocol_at = xasprintf("%s.protocol", at),
-                           *target_at = xasprintf("%s.targetPort", at);
+                           *name_at = xasprintf("%s.name", at), *target_at = xasprintf("%s.targetPort", at);
     int64_t number = json_int_or(json_get(port, "port"), 0);
     const char *protocol = str_or(json_str(port, "protocol"), ""), *name = json_str(port, "name");
     yyjson_val *target = json_get(port, "targetPort");
@@ -191,7 +185,6 @@ static void check_service_port(yyjson_val *port, size_t i, bool named, struct st
                            "must be between 1 and 65535, inclusive");
     if (yyjson_is_int(target) && (json_int_or(target, 0) < 1 || json_int_or(target, 0) > 65535))
         field_errors_value(e, FIELD_INVALID, target_at, target, "must be between 1 and 65535, inclusive");
-    allowed_only(json_get(port, "protocol"), protocol_at, protocols, e);
     if (named && str_empty(name))
         field_errors_add(e, FIELD_REQUIRED, name_at, "%s", "");
     if (!str_empty(name) && !dns_label_valid(bytes_str(name)))
@@ -207,15 +200,11 @@ static void check_service_port(yyjson_val *port, size_t i, bool named, struct st
 }
 
 static void check_service(yyjson_val *o, struct field_errors *e) {
-    static const char *const types[] = {"ClusterIP", "ExternalName", "LoadBalancer", "NodePort", NULL};
-    static const char *const affinities[] = {"ClientIP", "None", NULL};
     yyjson_val *spec = json_get(o, "spec"), *ports = json_get(spec, "ports");
     _cleanup_(strlist_free) struct strlist seen = {0};
     const char *type = json_str(spec, "type");
     size_t i, n = yyjson_arr_size(ports);
     yyjson_val *port;
-    allowed_only(json_get(spec, "type"), "spec.type", types, e);
-    allowed_only(json_get(spec, "sessionAffinity"), "spec.sessionAffinity", affinities, e);
     bool external = str_eq(type, "ExternalName"), headless = str_eq(json_str(spec, "clusterIP"), "None");
     if (external && !dns_subdomain_valid(bytes_str(str_or(json_str(spec, "externalName"), ""))))
         field_errors_value(e, FIELD_INVALID, "spec.externalName", json_get(spec, "externalName"),

@@ -122,18 +122,6 @@ def test_every_listed_kind_lists_and_watches(api):
             w.close()
 
 
-def test_services_are_listed_and_watched_but_not_made(api):
-    """client-go's informers, KubeEdge's cloudcore among them, insist on Services in discovery."""
-    path = "/api/v1/namespaces/default/services"
-    assert {r["name"]: r["verbs"] for r in api.ok("GET", "/api/v1")["resources"]}["services"] == ["get", "list", "watch"]
-    assert api.ok("GET", "/api/v1/services")["items"] == []
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
-    refused(api.request("POST", path, service), 405, "MethodNotAllowed")
-    refused(api.request("PUT", f"{path}/s", service), 405, "MethodNotAllowed")
-    refused(api.request("DELETE", path), 405, "MethodNotAllowed")
-    refused(api.request("GET", f"{path}/s"), 404, "NotFound")
-
-
 def test_65_partial_metadata(api):
     api.ok("POST", CM, config_map(unique(), a="1"))
     accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"

@@ -47,7 +47,7 @@ static void built_in_kinds_are_found_by_path_and_by_kind(void **state) {
     assert_non_null(kind_subresource(pods, BYTES_LIT("binding")));
     assert_non_null(kind_subresource(pods, BYTES_LIT("exec")));
     assert_null(kind_subresource(pods, BYTES_LIT("proxy"))); /* not offered */
-    assert_null(find(ks, "apps", "v1", "deployments"));
+    assert_null(find(ks, "apps", "v1", "statefulsets"));
     assert_true(find(ks, "coordination.k8s.io", "v1", "leases")->create_on_update);
     assert_false(find(ks, "coordination.k8s.io", "v1", "leases")->unconditional_update);
     _cleanup_(free_p) char *name = kind_resource_name(find(ks, "coordination.k8s.io", "v1", "leases"));

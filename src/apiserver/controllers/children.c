@@ -61,6 +61,8 @@ static void write_owners(struct item *it, const struct kind *pods, const struct 
             yyjson_mut_arr_append(list, yyjson_val_mut_copy(d, ref));
     if (adopt)
         child_owned_by(d, patch, obj);
+    else if (yyjson_mut_arr_size(list) == 0)
+        json_set(d, meta, "ownerReferences", yyjson_mut_null(d));
     json_set_str(d, meta, "uid", object_uid(pod));
     json_set_str(d, meta, "resourceVersion", object_rv(pod));
     if (item_patch(it, pods, p->rec->ns, p->rec->name, "", patch) < 0)

@@ -66,6 +66,8 @@ static void keep_references(struct garbage *x, struct item *it, const struct kin
     yyjson_arr_foreach (json_get(o, "metadata", "ownerReferences"), i, n, ref)
         if (keep(x, object_namespace(o), ref, arg))
             yyjson_mut_arr_append(list, yyjson_val_mut_copy(d, ref));
+    if (yyjson_mut_arr_size(list) == 0)
+        json_set(d, meta, "ownerReferences", yyjson_mut_null(d));
     json_set_str(d, meta, "uid", object_uid(o));
     json_set_str(d, meta, "resourceVersion", object_rv(o));
     if (item_patch(it, k, object_namespace(o), object_name(o), "", patch) < 0)

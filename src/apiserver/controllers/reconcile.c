@@ -252,6 +252,8 @@ void item_drop_finalizer(struct item *it, const struct kind *k, yyjson_val *obj,
     yyjson_arr_foreach (json_get(obj, "metadata", "finalizers"), i, n, f)
         if (!str_eq(yyjson_get_str(f), finalizer))
             yyjson_mut_arr_append(list, yyjson_val_mut_copy(d, f));
+    if (yyjson_mut_arr_size(list) == 0)
+        json_set(d, meta, "finalizers", yyjson_mut_null(d));
     json_set_str(d, meta, "uid", object_uid(obj));
     json_set_str(d, meta, "resourceVersion", object_rv(obj));
     if (item_patch(it, k, object_namespace(obj), object_name(obj), "", patch) < 0)
