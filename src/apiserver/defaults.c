@@ -241,11 +241,11 @@ static void default_crd(yyjson_mut_doc *d, yyjson_mut_val *crd) {
 
 static void default_binding(yyjson_mut_doc *d, yyjson_mut_val *binding) {
     static const char group[] = "rbac.authorization.k8s.io";
-    set_str(d, json_ensure_obj(d, binding, "roleRef"), "apiGroup", group);
+    default_str(d, json_ensure_obj(d, binding, "roleRef"), "apiGroup", group);
     FOR_EACH(subject, yyjson_mut_obj_get(binding, "subjects")) {
         const char *kind = json_mut_str(subject, "kind");
         if (str_eq(kind, "User") || str_eq(kind, "Group"))
-            set_str(d, subject, "apiGroup", group);
+            default_str(d, subject, "apiGroup", group);
     }
 }
 

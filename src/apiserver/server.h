@@ -28,7 +28,7 @@ struct apiserver {
     struct controllers *controllers;
     struct authorizer *authorizer;
     struct token_keeper *tokens;
-    char *ca_pem; /* the certificate that verifies the server */
+    char *ca_pem;      /* the certificate that verifies the server */
     struct view *view; /* of pods, nodes and owners, for the controllers */
     struct service_ips *service_ips;
     struct http_server *http;

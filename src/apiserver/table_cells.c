@@ -356,11 +356,15 @@ static const struct table_column node_columns[] = {
 };
 static const struct table_column namespace_columns[] = {
     TABLE_NAME, {"Status", "string", "", "Active or Terminating.", 0}, TABLE_AGE};
-static const struct table_column configmap_columns[] = {TABLE_NAME, {"Data", "integer", "", "How many keys it has.", 0}, TABLE_AGE};
-static const struct table_column secret_columns[] = {
-    TABLE_NAME, {"Type", "string", "", "The type of the data.", 0}, {"Data", "integer", "", "How many keys it has.", 0}, TABLE_AGE};
+static const struct table_column configmap_columns[] = {
+    TABLE_NAME, {"Data", "integer", "", "How many keys it has.", 0}, TABLE_AGE};
+static const struct table_column secret_columns[] = {TABLE_NAME,
+                                                     {"Type", "string", "", "The type of the data.", 0},
+                                                     {"Data", "integer", "", "How many keys it has.", 0},
+                                                     TABLE_AGE};
 static const struct table_column name_age_columns[] = {TABLE_NAME, TABLE_AGE};
-static const struct table_column lease_columns[] = {TABLE_NAME, {"Holder", "string", "", "Who holds the lease.", 0}, TABLE_AGE};
+static const struct table_column lease_columns[] = {
+    TABLE_NAME, {"Holder", "string", "", "Who holds the lease.", 0}, TABLE_AGE};
 static const struct table_column crd_columns[] = {TABLE_NAME, {"Created At", "date", "", "When it was created.", 0}};
 static const struct table_column role_columns[] = {TABLE_NAME, {"Created At", "date", "", "When it was created.", 0}};
 static const struct table_column binding_columns[] = {

@@ -222,8 +222,8 @@ static int write_change(struct draft *t) {
         return -1;
     defaults_apply(k, t->d, t->obj);
     if (admit_workload(t) < 0 || draft_validate(t, t->w->subresource) < 0)
-    if (admit_workload(t) < 0 || draft_validate(t, t->w->subresource) < 0 || admit_write(t) < 0)
-        return -1;
+        if (admit_workload(t) < 0 || draft_validate(t, t->w->subresource) < 0 || admit_write(t) < 0)
+            return -1;
     settle_crd(t);
     update_generation(t);
     t->code = 200;

@@ -13,11 +13,10 @@
 #define EVENT_MAX (16u << 10)
 
 static const struct controller_type *const types[] = {
-    &cluster_role_controller, &crd_controller,         &namespace_controller,  &serviceaccount_controller,
-    &event_ttl_controller,   &node_controller,       &scheduler_controller,
-    &service_ips_controller, &deployment_controller, &replicaset_controller,
-    &daemonset_controller,   &job_controller,        &endpoints_controller,
-    &garbage_controller,     &pod_gc_controller,     &budget_controller,
+    &cluster_role_controller, &crd_controller,        &namespace_controller, &serviceaccount_controller,
+    &event_ttl_controller,    &node_controller,       &scheduler_controller, &service_ips_controller,
+    &deployment_controller,   &replicaset_controller, &daemonset_controller, &job_controller,
+    &endpoints_controller,    &garbage_controller,    &pod_gc_controller,    &budget_controller,
 };
 
 struct controllers {
