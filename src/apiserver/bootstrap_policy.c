@@ -246,6 +246,12 @@ static size_t put_binding(struct apiserver *s, size_t i) {
     return i;
 }
 
+/* "cloudcore" becomes "system:cloudcore": whoever applies or deletes manifests/ here takes no right away. */
+static void rename_to_system(yyjson_mut_doc *d, yyjson_mut_val *named) {
+    _cleanup_(free_p) char *name = xasprintf("system:%s", str_or(json_mut_str(named, "name"), ""));
+    json_set_str(d, named, "name", name);
+}
+
 /* One object of manifests/rbac.yaml: cloudcore has the rights that it has in a cluster, for the user that it is here.
  */
 static void put_of_cloudcore(struct apiserver *s, yyjson_val *object) {
@@ -259,7 +265,9 @@ static void put_of_cloudcore(struct apiserver *s, yyjson_val *object) {
         if (str_eq(object_kind(object), kinds[i].kind)) {
             _cleanup_(yyjson_mut_doc_free_p) yyjson_mut_doc *d = yyjson_mut_doc_new(NULL);
             yyjson_mut_val *o = yyjson_val_mut_copy(d, object);
+            rename_to_system(d, json_ensure_obj(d, o, "metadata"));
             if (yyjson_mut_obj_get(o, "subjects")) {
+                rename_to_system(d, json_ensure_obj(d, o, "roleRef"));
                 json_remove(o, "subjects");
                 add_subject(d, o, "User", "system:cloudcore");
             }

@@ -221,9 +221,8 @@ static int write_change(struct draft *t) {
         metadata_update(t) < 0 || separate_status(t) < 0)
         return -1;
     defaults_apply(k, t->d, t->obj);
-    if (admit_workload(t) < 0 || draft_validate(t, t->w->subresource) < 0)
-        if (admit_workload(t) < 0 || draft_validate(t, t->w->subresource) < 0 || admit_write(t) < 0)
-            return -1;
+    if (admit_workload(t) < 0 || draft_validate(t, t->w->subresource) < 0 || admit_write(t) < 0)
+        return -1;
     settle_crd(t);
     update_generation(t);
     t->code = 200;
