@@ -110,10 +110,16 @@ static void free_fetch(struct fetch *f) {
     free(f);
 }
 
+/* An answer may be older than what the watch has told since: what is deleted by now would come back to the edge. */
+static bool still_there(const struct fetch *f, yyjson_val *object) {
+    return f->kind == &node_kind ||
+           reflector_has(f->d->reflectors[f->kind->watched], object_namespace(object), object_name(object));
+}
+
 static void on_fetched(void *arg, struct kube_result *r) {
     struct fetch *f = arg;
     if (r->error.code == ERR_NONE)
-        for (size_t i = 0; i < f->nodes.count; i++)
+        for (size_t i = 0; i < f->nodes.count && still_there(f, r->body); i++)
             send_object(f->d, f->nodes.items[i], f->kind->type, OP_UPDATE, r->body);
     else if (r->error.code != ERR_NOT_FOUND)
         log_warn("not sent to %zu nodes, they ask for it when they need it: %s object=%s", f->nodes.count,
